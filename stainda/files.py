@@ -89,6 +89,24 @@ def _refused(error: OSError, path: str | Path) -> StaindaError:
     return StaindaError(said, file=path, remedy="Choose a writable place with --out")
 
 
+def exists_unseen(path: Path) -> bool:
+    """Whether a file is there that this machine does not see yet.
+
+    Clients of network file systems remember for up to a minute that a file is missing. To create it is what only the
+    server can answer, so that is tried. A process that is killed at this leaves an empty file.
+    """
+    if path.exists():
+        return False
+    with output_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        except FileExistsError:  # the file, or its folder
+            return True
+        path.unlink(missing_ok=True)
+    return False
+
+
 def link_or_copy(source: Path, target: Path, link: bool = True) -> None:
     """Have a file at another place too: a hard link where that can be, else a copy. Files that are written whole may be
     linked: who writes one anew leaves the other as it was."""

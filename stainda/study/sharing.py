@@ -20,10 +20,10 @@ from stainda.cohort import Cohort, Section
 from stainda.config import EvaluationConfig
 from stainda.config.load import validated
 from stainda.errors import StaindaError
-from stainda.files import load_json, write_json
+from stainda.files import exists_unseen, load_json, write_json
 from stainda.pool import Outcome
 from stainda.run_directory.claims import EVERY_SECONDS, SILENT_SECONDS, Claims
-from stainda.run_directory.contents import SHARED_CLAIM, SHARED_ENDED, SHARED_OPEN, SHARED_STUDY
+from stainda.run_directory.contents import DONE, SHARED_CLAIM, SHARED_ENDED, SHARED_OPEN, SHARED_STUDY
 from stainda.run_directory.folder import RunFolder
 from stainda.study.job_request import JobRequest
 from stainda.study.jobs import earlier_result
@@ -87,8 +87,19 @@ class SharedFolder:
         SHARED_ENDED.at(self.folder.root, job=key).unlink(missing_ok=True)
 
     def is_open(self, key: str) -> bool:
-        """Whether a training is still to be done; to be asked under a claim."""
-        return not self.has_ended(key) and SHARED_OPEN.at(self.folder.root, job=key).is_file()
+        """Whether a training is still to be done; to be asked under a claim.
+
+        What another machine has written is asked of the file system's server: its end, or its scores from under an
+        earlier leader, may not be seen here for a minute (:func:`~stainda.files.exists_unseen`), and until they are the
+        training counts as closed here.
+        """
+        if self.has_ended(key) or exists_unseen(SHARED_ENDED.at(self.folder.root, job=key)):
+            return False
+        try:
+            SHARED_OPEN.at(self.folder.root, job=key).read_bytes()  # a name may be remembered, contents are not
+        except OSError:
+            return False
+        return not exists_unseen(DONE.inside(self.folder.job(key)))
 
     def open_keys(self) -> list[str]:
         """Open trainings that have not ended, oldest first."""
@@ -101,7 +112,10 @@ class SharedFolder:
         return [key for _, key in sorted(paths) if not self.has_ended(key)]
 
     def has_ended(self, key: str) -> bool:
-        return SHARED_ENDED.at(self.folder.root, job=key).is_file()
+        try:
+            return SHARED_ENDED.at(self.folder.root, job=key).stat().st_size > 0
+        except OSError:
+            return False
 
     def end(self, outcome: Outcome) -> None:
         """Say how a training ended; its result lies in its own folder."""
@@ -110,9 +124,10 @@ class SharedFolder:
 
     def ended(self, key: str, request: JobRequest) -> Outcome | None:
         """How a training ended; ``None`` where it has not, or its result cannot be seen yet."""
-        path = SHARED_ENDED.at(self.folder.root, job=key)
+        if not self.has_ended(key):
+            return None
         try:
-            values = load_json(path)
+            values = load_json(SHARED_ENDED.at(self.folder.root, job=key))
         except FileNotFoundError:
             return None
         if values["reason"] is not None:

@@ -27,6 +27,7 @@ from stainda.errors import StaindaError
 from stainda.files import stable_hash, write_csv, write_json, write_text
 from stainda.pool import Outcome, WorkerPool
 from stainda.progress import SILENT
+from stainda.run_directory.contents import DONE
 from stainda.run_directory.folder import RunFolder
 from stainda.study.executor import Workers
 from stainda.study.heartbeat import RunProgress
@@ -71,7 +72,7 @@ class TinyFolder(SharedFolder):
 
     def ended(self, key, request):
         path = self.folder.root / "shared" / "ended" / f"{key}.json"
-        if not path.is_file():
+        if not self.has_ended(key):
             return None
         values = json.loads(path.read_text())
         if values["reason"] is not None:
@@ -81,6 +82,8 @@ class TinyFolder(SharedFolder):
 
 
 def result_of(folder: RunFolder, key: str) -> float | None:
+    if not (folder.job(key) / DONE.name).is_file():  # looked for first, as in a real run
+        return None
     path = folder.job(key) / "result.json"
     return json.loads(path.read_text())["score"] if path.is_file() else None
 
@@ -102,6 +105,7 @@ def work(folder: RunFolder, key: str, request: TinyRequest) -> float:
     journal = witness / "journal" / key / uuid.uuid4().hex
     write_text(journal.with_suffix(".begun"), "")
     write_json(folder.job(key) / "result.json", {"score": value})
+    write_text(folder.job(key) / DONE.name, "scored")
     journal.with_suffix(".begun").rename(journal)
     if others:
         write_text(journal.with_suffix(".twice"), "")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -112,6 +113,39 @@ def test_a_claim_that_changed_meanwhile_is_not_taken_over(tmp_path):
     (path.parent / "a.2").touch()  # another one is about to write its claim
     empty = replace(given, given_up=GivenUp(1, ""))
     assert isinstance(run_claimed("a", empty, lambda shared: "trained"), Taken)
+
+
+@pytest.mark.parametrize("place", ["shared/ended/a.json", "jobs/a/done"])
+def test_what_another_machine_has_done_is_not_done_again_before_it_is_seen(tmp_path, monkeypatch, place):
+    """A client of a network file system remembers that a file is missing."""
+    shared = _shared_with_open_job(tmp_path)
+    path = tmp_path / place
+    path.parent.mkdir(parents=True)
+    path.write_text("scored")
+    with monkeypatch.context() as patch:
+        for name in ("exists", "is_file", "stat"):
+            patch.setattr(Path, name, _remembered_missing(path, getattr(Path, name)))
+        assert isinstance(run_claimed("a", SharedRequest.of(shared, "a"), lambda shared: "trained"), Taken)
+    assert path.read_text() == "scored"
+
+
+def _remembered_missing(missing, look):
+    def looked(self, *given, **more):
+        if self == missing:
+            if look.__name__ == "stat":
+                raise FileNotFoundError(self)
+            return False
+        return look(self, *given, **more)
+
+    return looked
+
+
+def test_a_probe_that_was_killed_leaves_a_training_open(tmp_path):
+    shared = _shared_with_open_job(tmp_path)
+    for place in ("shared/ended/a.json", "jobs/a/done"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / place).touch()
+    assert shared.open_keys() == ["a"] and shared.is_open("a") and shared.ended("a", None) is None
 
 
 def _shared_with_open_job(root):
