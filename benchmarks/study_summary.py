@@ -18,6 +18,7 @@ import pandas as pd
 from stainda.evaluation import analyse, one_rotation, read_records
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.run_directory.folder import read_study
+from stainda.study.pooled_tables import is_rotating
 
 COLUMNS = (
     "strategy", "class", "stain", "centre", "role", "dice", "dice_low", "dice_high", "object_f1", "gap_closed",
@@ -27,6 +28,8 @@ COLUMNS = (
 
 def summary(run: Path) -> pd.DataFrame:
     """The table of a finished run; see :data:`COLUMNS`, of which ``class`` is left out where there is one."""
+    if is_rotating(run):
+        raise SystemExit(f"{run}: a study of several rotations has this as overall.csv and matrix.csv")
     study, trials = read_study(run), pd.read_csv(run / "trials.csv", dtype={"job": str})
     analysis = analyse([one_rotation(read_records(run / "records.parquet"), study, trials)], study)
     results = analysis.results[analysis.results["selection"] == DEFAULT_RULE]

@@ -286,7 +286,8 @@ MATRIX = Table(
 
 OVERALL = Table(
     "overall.csv",
-    "every strategy over all rotations: each patient's mean over the rotations in which it was tested",
+    "every strategy over all rotations, by Dice, object F1 and AJI: each patient's mean over the rotations in which it "
+    "was tested",
     "study",
     see="protocol",
     columns=(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stainda.evaluation.pooling import Group
     from stainda.report.run import LoadedRun, RotationResult
 
-PRIMARY = "dice"
+PRIMARY, OVERALL_MEASURES = "dice", ("dice", "object_f1", "aji")
 
 
 def is_rotating(root: Path) -> bool:
@@ -67,7 +67,7 @@ def write_pooled_tables(root: Path) -> None:
     table = pd.concat(results, ignore_index=True)
     RESULTS.write_frame(root, table)
     MATRIX.write(root, _matrix(table, analysis.groups))
-    OVERALL.write(root, _overall(analysis))
+    OVERALL.write(root, [row for measure in OVERALL_MEASURES for row in _overall(analysis, measure)])
 
 
 def write_pooled_microenvironment(root: Path) -> None:
@@ -155,20 +155,20 @@ def _matrix(results: pd.DataFrame, groups: Sequence[Group]) -> list[dict[str, An
     return result
 
 
-def _overall(analysis: Analysis) -> list[dict[str, Any]]:
+def _overall(analysis: Analysis, measure: str) -> list[dict[str, Any]]:
     """Every strategy's mean over patients, each patient's over the rotations in which it was tested as a target."""
     from stainda.evaluation import ALL_TARGETS
     from stainda.report.summary_text import headline
 
     results, differences, gaps = (
         rows[rows["domain"] == ALL_TARGETS].set_index("strategy")
-        for rows in (headline(table, PRIMARY) for table in (analysis.results, analysis.differences, analysis.gaps))
+        for rows in (headline(table, measure) for table in (analysis.results, analysis.differences, analysis.gaps))
     )
     rows = []
     for name, result in results.iterrows():
         row = {
             "strategy": name,
-            "measure": PRIMARY,
+            "measure": measure,
             **{key: result[key] for key in ("mean", "low", "high", "interval_kind")},
         }
         if name in differences.index:
@@ -180,7 +180,7 @@ def _overall(analysis: Analysis) -> list[dict[str, Any]]:
             row |= {"gap_closed": closed["gap_closed"], "gap_closed_low": closed["low"]}
             row |= {"gap_closed_high": closed["high"]}
         row |= {"n_patients": int(result["n_patients"]), "n_seeds": int(result["n_seeds"])}
-        row |= {"n_rotations": analysis.rotations_of(str(name), PRIMARY)}
+        row |= {"n_rotations": analysis.rotations_of(str(name), measure)}
         rows.append({**row, "note": result["note"]})
     return [{key: _cell(value) for key, value in row.items()} for row in rows]
 
