@@ -186,7 +186,9 @@ def _untold(judge: Judge, seen: Collection[str]) -> list[Row]:
         strategy = settings.get("strategy")
         name = strategy.get("name", "") if isinstance(strategy, dict) else ""
         result, error = _json(RESULT.inside(path)), ERROR.inside(path)
-        state = "complete" if DONE.inside(path).is_file() else "failed" if error.is_file() else "unfinished"
+        done = DONE.inside(path)
+        is_scored = done.is_file() and done.stat().st_size > 0  # empty: see exists_unseen
+        state = "complete" if is_scored else "failed" if error.is_file() else "unfinished"
         why = "" if state != "unfinished" else "interrupted: it was neither finished nor scored"
         if PRUNED.inside(path).is_file():
             state, why = "pruned", ""

@@ -1,8 +1,8 @@
 """One process works in a run directory, also where another machine's locks are not seen."""
 
-import contextlib
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,42 +15,23 @@ from stainda.run_directory.holding import held
 QUICK = {"every": 0.1, "silent": 1.0}
 
 
-def _other(root: Path) -> Path:
+def _other(root: Path):
     """The claim of a process on another machine, whose lock is not seen here."""
-    claim = Claims(root).take(".lock")
-    claim.path.write_text(claim.path.read_text().replace('"machine": "', '"machine": "other-host/'))
-    return claim.path
-
-
-@contextlib.contextmanager
-def _alive(path: Path):
-    """Its holder goes on giving signs."""
-    ended = threading.Event()
-
-    def renew():
-        number = 0
-        while not ended.wait(0.1):
-            number += 1
-            path.write_text(path.read_text().partition(', "beat"')[0] + f', "beat": {number}}}\n')
-
-    thread = threading.Thread(target=renew)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    claim = Claims(root, **QUICK).take(".lock")
+    claim.holder = replace(claim.holder, machine="other-host/1")
+    assert claim.renew()
+    return claim
 
 
 def test_a_run_directory_that_another_machine_works_in_is_refused(tmp_path):
-    with (
-        _alive(_other(tmp_path)),
-        pytest.raises(StaindaError, match="another stainda process on other-host is working") as refused,
-        held(tmp_path, lambda text: None, Claims(tmp_path, **QUICK)),
-    ):
-        pass
+    with _other(tmp_path).kept(lambda: None):
+        with (
+            pytest.raises(StaindaError, match="another stainda process on other-host is working") as refused,
+            held(tmp_path, lambda text: None, Claims(tmp_path, **QUICK)),
+        ):
+            pass
+        assert [path.name for path in tmp_path.glob(".lock.*")] == [".lock.1"], "the other's claim stays"
     assert "--out" in refused.value.remedy
-    assert [path.name for path in tmp_path.glob(".lock.*")] == [".lock.1"], "the other's claim stays"
 
 
 def test_what_a_killed_process_of_another_machine_left_is_taken_over_after_a_while(tmp_path):
@@ -65,16 +46,15 @@ def test_what_a_killed_process_of_another_machine_left_is_taken_over_after_a_whi
 
 
 def test_a_last_sign_that_is_seen_late_is_no_sign_of_life(tmp_path):
-    path = _other(tmp_path)
-    later = path.read_text().replace('"beat": 0', '"beat": 7')
-    threading.Timer(0.3, path.write_text, [later]).start()
+    claim = _other(tmp_path)
+    threading.Timer(0.3, claim.renew).start()
     with held(tmp_path, lambda text: None, Claims(tmp_path, **QUICK)):
-        assert path.read_text() == later and (tmp_path / ".lock.2").exists()
+        assert claim.beat == 2 and (tmp_path / ".lock.2").exists()
 
 
 def test_a_run_directory_that_is_given_back_in_the_meantime_is_taken_at_once(tmp_path):
-    path = _other(tmp_path)
-    threading.Timer(0.3, path.unlink).start()
+    claim = _other(tmp_path)
+    threading.Timer(0.3, claim.release).start()
     begun = time.monotonic()
     with held(tmp_path, lambda text: None, Claims(tmp_path, every=0.1, silent=60)):
         assert time.monotonic() - begun < 10
