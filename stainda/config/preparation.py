@@ -184,6 +184,11 @@ class PropagationConfig(Frozen):
     spacing_um: float = Field(
         3.0, gt=0, description="micrometres from one section number to the next: thickness, and what was discarded"
     )
+    micro: bool | Literal["auto"] = Field(
+        "auto",
+        description="micro-registration: align the neighbourhood of each area once more at its own scale; auto: where "
+        "areas measure fewer than 32 pixels on the view of 512 pixels on which their section is registered",
+    )
     weights: bool = Field(False, description="train with per-pixel weights: an object counts by its confidence")
 
 

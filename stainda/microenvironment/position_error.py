@@ -21,6 +21,7 @@ from scipy.spatial import cKDTree
 
 from stainda.registration.affine import apply_affine
 from stainda.registration.evidence import LocalEvidence
+from stainda.registration.neighbourhood import DensityPyramid
 from stainda.registration.results import BlockResult
 from stainda.registration.sections import SectionImage
 from stainda.registration.transforms import Between
@@ -94,7 +95,7 @@ def _by_images(between: Between, source: SectionImage, target: SectionImage) -> 
     if not len(nodes):
         return None
     boxes = np.column_stack([nodes - side / 2, nodes + side / 2])
-    evidence = LocalEvidence.of(source, target, between, boxes)
+    evidence = LocalEvidence.of((DensityPyramid(source), DensityPyramid(target)), between, boxes)
     looked = evidence.compared > 0.5
     if not looked.any():
         return None

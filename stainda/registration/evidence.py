@@ -14,9 +14,8 @@ import numpy as np
 from scipy import ndimage
 
 from stainda.arrays import Array
-from stainda.registration.affine import apply_affine
-from stainda.registration.sections import SectionImage
-from stainda.registration.similarity import SCALES, optical_density
+from stainda.registration.neighbourhood import DensityPyramid, Neighbourhood
+from stainda.registration.similarity import SCALES
 from stainda.registration.transforms import Between
 
 TEMPLATE = 1.5  # width of the neighbourhood compared, in widths of the object
@@ -25,7 +24,6 @@ CELLS = 24  # samples across an object, unless the image is coarser
 FINEST = 256  # a large object is sampled as coarsely as the section in so many samples, not finer than that
 LEAST_CELLS = 12  # across an object, so that points and small objects have a neighbourhood too
 MOST_CELLS = 384  # across a window
-NODES = 9  # per side of a window: the transform is evaluated there and interpolated between
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,58 +47,44 @@ class LocalEvidence:
     compared: Array
 
     @classmethod
-    def of(cls, source: SectionImage, target: SectionImage, between: Between, boxes: Array) -> LocalEvidence:
+    def of(
+        cls,
+        densities: tuple[DensityPyramid, DensityPyramid],
+        between: Between,
+        boxes: Array,
+        moved: Array | None = None,
+    ) -> LocalEvidence:
         """Compare around each box.
 
         Args:
-            between: the map from source to target.
+            densities: of the source and the target. between: the map from source to target.
             boxes: float (n, 4) x0, y0, x1, y1 of the objects after propagation, level-0 pixels of the target; a
                 box that is not finite gives zeros.
+            moved: float (n, 2), by how much each object lies from where ``between`` puts it; default: nowhere else.
         """
-        density = _Pyramid(source), _Pyramid(target)
-        rows = [_compare(*density, between, box) if np.isfinite(box).all() else np.zeros(6) for box in boxes]
+        moved = np.zeros((len(boxes), 2)) if moved is None else moved
+        rows = [
+            _compare(densities, between, box, by) if np.isfinite(box).all() else np.zeros(6)
+            for box, by in zip(boxes, moved, strict=True)
+        ]
         values = np.array(rows, float).reshape(-1, 6)
         return cls(*(values[:, k] for k in range(6)))
 
 
-class _Pyramid:
-    """The optical density of a section, blurred to what a sampling distance can show; each blur is made once."""
-
-    def __init__(self, image: SectionImage) -> None:
-        self.image = image
-        self._density = optical_density(image.pixels)
-        self._blurred: dict[int, Array] = {}
-
-    def at(self, xy: Array, pitch: float) -> tuple[Array, Array]:
-        """Densities at level-0 points (n, 2) that lie ``pitch`` level-0 pixels apart, and where there is image."""
-        level = max(0, round(2 * np.log2(max(pitch / self.image.downsample, 1.0))))
-        if level not in self._blurred:
-            sigma = 0.5 * 2 ** (level / 2)
-            self._blurred[level] = ndimage.gaussian_filter(self._density, sigma) if level else self._density
-        x, y = apply_affine(self.image.matrix, xy).T
-        rows, columns = self._density.shape
-        inside = (x >= -0.5) & (y >= -0.5) & (x <= columns - 0.5) & (y <= rows - 0.5)
-        values = ndimage.map_coordinates(self._blurred[level], (y, x), order=1, mode="nearest")
-        return (values * inside).astype(np.float32), inside
-
-
-def _compare(source: _Pyramid, target: _Pyramid, between: Between, box: Array) -> tuple[float, ...]:
-    image = target.image
+def _compare(
+    densities: tuple[DensityPyramid, DensityPyramid], between: Between, box: Array, moved: Array
+) -> tuple[float, ...]:
+    image = densities[1].image
     extent = max(image.pixels.shape[:2]) * image.downsample
     width = max(box[2] - box[0], box[3] - box[1], LEAST_CELLS * image.downsample)
     # fine enough for the object; but a large one needs no finer samples than a comparison of whole sections
     pitch = max(image.downsample, min(width / CELLS, extent / FINEST))
     window = (TEMPLATE + 2 * SEARCH) * width
     cells = int(np.clip(np.ceil(window / pitch), 16, MOST_CELLS))
-    pitch = window / cells
-    centre = (box[:2] + box[2:]) / 2
+    around = Neighbourhood.of(densities, between, (box[:2] + box[2:]) / 2, window, cells, moved)
+    first, second, shown, inside, pitch = around.source, around.target, around.shown, around.inside, around.pitch
     offsets = (np.arange(cells) + 0.5) * pitch - window / 2
     xs, ys = np.meshgrid(offsets, offsets)
-    in_target = np.stack([xs.ravel(), ys.ravel()], 1) + centre
-    in_source = _brought(between, centre, window, cells)
-    scale = float(np.sqrt(abs(np.linalg.det(between.matrix[:2, :2]))))
-    first, shown = (part.reshape(cells, cells) for part in source.at(in_source, pitch / max(scale, 1e-9)))
-    second, inside = (part.reshape(cells, cells) for part in target.at(in_target, pitch))
     radius = np.maximum(abs(xs), abs(ys)) / width  # in widths of the object, square
     template = (radius <= TEMPLATE / 2) & shown
     both = shown & inside
@@ -124,19 +108,6 @@ def _compare(source: _Pyramid, target: _Pyramid, between: Between, box: Array) -
         float(agreement[inner].mean()) if inner.any() else 0.0, float(agreement[ring].mean()) if ring.any() else 0.0,
         float((template & inside).sum() / total),
     )  # fmt: skip
-
-
-def _brought(between: Between, centre: Array, window: float, cells: int) -> Array:
-    """Level-0 points of the source (cells², 2) that a window of the target shows: exact at nodes, linear between."""
-    nodes = np.linspace(-window / 2, window / 2, NODES)
-    gx, gy = np.meshgrid(nodes, nodes)
-    exact = between.from_frame(np.stack([gx.ravel(), gy.ravel()], 1) + centre).reshape(NODES, NODES, 2)
-    where = ((np.arange(cells) + 0.5) / cells) * (NODES - 1)
-    low = np.minimum(where.astype(int), NODES - 2)
-    part = (where - low)[:, None]
-    rows = exact[low] * (1 - part[:, :, None]) + exact[low + 1] * part[:, :, None]
-    full = rows[:, low] * (1 - part[None]) + rows[:, low + 1] * part[None]
-    return full.reshape(-1, 2)
 
 
 def _directions(density: Array, where: Array, scale: float) -> Array:

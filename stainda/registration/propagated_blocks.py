@@ -20,7 +20,7 @@ from stainda.run_directory.contents import PROPAGATED_BLOCK
 if TYPE_CHECKING:
     import geopandas as gpd
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Raised when propagation gives another result for the same input; blocks are then propagated again."""
 FORMAT = "stainda propagated block"
 KINDS = ("propagated", "ignored")
@@ -33,9 +33,9 @@ class PropagatedBlock:
     files: names of the GeoJSON files written under each of :data:`KINDS`, one per target that was reached.
     """
 
-    rows: Sequence[Mapping[str, Any]]
-    agreements: Sequence[Mapping[str, Any]]
-    files: Sequence[str]
+    rows: list[Mapping[str, Any]]
+    agreements: list[Mapping[str, Any]]
+    files: list[str]
 
 
 class PropagatedBlocks:

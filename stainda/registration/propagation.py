@@ -70,8 +70,9 @@ def propagate(
     kept = PropagatedBlocks(folder)
     parts: dict[str, PropagatedBlock] = {}
     blocks = cohort.blocks()
-    with progress.task("Propagating annotations", len(blocks)) as task:
+    with progress.task("Propagating annotations", len(cohort.sections)) as task:
         for block, sections in blocks.items():
+            done = 0.0
             chosen = [row for row in sections if _is_source(row, sources, own_shapes, config)]
             part = None
             if chosen and len(sections) > 1:
@@ -80,11 +81,15 @@ def propagate(
                 key = block_key(Path(registration_folder), block, sections, source_names, own_shapes, config)
                 part = kept.take(block, key)
                 if part is None:
-                    parts[block] = _write_block(result, sections, chosen, own_shapes, config, folder)
+                    parts[block] = PropagatedBlock([], [], [])
+                    for target_result in propagate_block(result, sections, chosen, own_shapes, config):
+                        _write_target(target_result, parts[block], own_shapes, config, folder)
+                        task.advance(1, target_result.target.slide)
+                        done += 1
                     kept.keep(block, key, parts[block])
                 else:
                     parts[block] = part
-            task.advance(1, block, earlier=part is not None)
+            task.advance(len(sections) - done, block, earlier=part is not None)
     kept.forget_others(parts)
     written = {name for part in parts.values() for name in part.files}
     for kind in KINDS:
@@ -97,33 +102,27 @@ def propagate(
     AGREEMENT.write(folder, agreements)
 
 
-def _write_block(
-    result: BlockResult,
-    sections: Sequence[Section],
-    chosen: Sequence[Section],
+def _write_target(
+    target_result: TargetResult,
+    part: PropagatedBlock,
     own_shapes: Mapping[str, gpd.GeoDataFrame],
     config: PropagationConfig,
     folder: Path,
-) -> PropagatedBlock:
-    """Propagate the shapes of a block's sources, and write the results under ``folder``."""
-    rows: list[dict[str, Any]] = []
-    agreements: list[dict[str, Any]] = []
-    files = []
-    for target_result in propagate_block(result, sections, chosen, own_shapes, config):
-        rows += target_result.rows
-        if target_result.objects is None or target_result.ignored is None:
-            continue
-        name = f"{file_name(target_result.target.slide)}.geojson"
-        bounds = bounds_of_file(target_result.target.path)
-        write_geojson(target_result.objects, folder / "propagated" / name, bounds=bounds)
-        write_geojson(target_result.ignored, folder / "ignored" / name, bounds=bounds)
-        files.append(name)
-        if target_result.target.slide in own_shapes:
-            own = _of_classes(own_shapes[target_result.target.slide], config)
-            own = own[~own["class"].isin(IGNORE_CLASSES)]
-            sure = target_result.objects[target_result.objects["confidence"] >= config.min_confidence]
-            agreements += compare(target_result.target.slide, sure, own)
-    return PropagatedBlock(rows, agreements, files)
+) -> None:
+    """Write what reached one target under ``folder``, and add it to what its block gave."""
+    part.rows.extend(target_result.rows)
+    if target_result.objects is None or target_result.ignored is None:
+        return
+    name = f"{file_name(target_result.target.slide)}.geojson"
+    bounds = bounds_of_file(target_result.target.path)
+    write_geojson(target_result.objects, folder / "propagated" / name, bounds=bounds)
+    write_geojson(target_result.ignored, folder / "ignored" / name, bounds=bounds)
+    part.files.append(name)
+    if target_result.target.slide in own_shapes:
+        own = _of_classes(own_shapes[target_result.target.slide], config)
+        own = own[~own["class"].isin(IGNORE_CLASSES)]
+        sure = target_result.objects[target_result.objects["confidence"] >= config.min_confidence]
+        part.agreements.extend(compare(target_result.target.slide, sure, own))
 
 
 @dataclass(eq=False)
@@ -318,7 +317,7 @@ def _row(
     if propagated is not None:
         names = {
             "area_ratio": "area_ratio", "tissue_share": "tissue", "above_chance": "structure", "offset": "offset",
-            "round_trip_px": "round_trip",
+            "round_trip_px": "round_trip", "micro_px": "micro_px", "micro_gain": "micro_gain",
         }  # fmt: skip
         row |= {column: _number(propagated.measured[name][index]) for column, name in names.items()}
     return row

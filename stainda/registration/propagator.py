@@ -21,7 +21,9 @@ from stainda.registration.content import typicality
 from stainda.registration.coverage import Ground, areas_of
 from stainda.registration.evidence import LocalEvidence
 from stainda.registration.interpolation import interpolate
+from stainda.registration.micro import ACROSS, MicroRegistration, micro_register, not_aligned, pixels_across
 from stainda.registration.moved_shapes import same_kind
+from stainda.registration.neighbourhood import DensityPyramid
 from stainda.registration.propagated_shapes import PropagatedObject, PropagatedShapes
 from stainda.registration.results import BlockResult
 from stainda.registration.sections import Refusal, SectionImage, open_section
@@ -32,7 +34,7 @@ from stainda.registration.voting import voted
 if TYPE_CHECKING:
     import geopandas as gpd
 
-OBJECT_PIXELS = 24  # an object should measure so many working pixels across, if the slide has them
+OBJECT_PIXELS = 32  # an object should measure so many working pixels across, if the slide has them
 MOST_PIXELS = 4096  # longest side of a working image
 
 
@@ -47,6 +49,7 @@ class Propagator:
         self.result, self.sections, self.config = result, tuple(sections), config
         self._images: dict[str, SectionImage | Refusal] = {}
         self._grounds: dict[str, Ground] = {}
+        self._densities: dict[str, DensityPyramid] = {}
         self._dim = 2 * VIEW_DIM
 
     def prepare(self, own_shapes: Mapping[str, gpd.GeoDataFrame], sources: Sequence[Section]) -> None:
@@ -84,7 +87,9 @@ class Propagator:
         between = Between(self.result.transforms[source.slide], self.result.transforms[target.slide])
         source_ground, target_ground = self.ground(source), self.ground(target)
         warped = map_shapes(shapes, between.source, between.target)
-        measured = self._measure(shapes, warped, between, source_ground, target_ground)
+        aligned = self._aligned(warped, between, source, target)
+        warped = warped.set_geometry(list(aligned.outlines))
+        measured = self._measure(shapes, aligned, between, source, target)
         after = np.asarray(warped.geometry)
         faults = tuple(self._fault(after[k], target_ground, measured, k) for k in range(len(after)))
         outlines = np.asarray(shapes.geometry)
@@ -121,15 +126,30 @@ class Propagator:
             self._images[row.slide] = open_section(row.slide, row.path, row.mpp, self._dim)
         return self._images[row.slide]
 
+    def _density(self, row: Section) -> DensityPyramid:
+        if row.slide not in self._densities:
+            self._densities[row.slide] = DensityPyramid(self.ground(row).image)
+        return self._densities[row.slide]
+
+    def _aligned(
+        self, warped: gpd.GeoDataFrame, between: Between, source: Section, target: Section
+    ) -> MicroRegistration:
+        """The outlines, aligned once more at their own scale where that is wanted."""
+        outlines = np.asarray(warped.geometry, dtype=object)
+        wanted = self.config.micro
+        if wanted == "auto":
+            areas = shapely.area(outlines)
+            widths = 2 * np.sqrt(areas[areas > 0] / np.pi)
+            wanted = pixels_across(widths, self.ground(target).image) < ACROSS
+        if not wanted or source.slide == target.slide:
+            return not_aligned(outlines)
+        return micro_register((self._density(source), self._density(target)), between, outlines)
+
     def _measure(
-        self,
-        shapes: gpd.GeoDataFrame,
-        warped: gpd.GeoDataFrame,
-        between: Between,
-        source_ground: Ground,
-        target_ground: Ground,
+        self, shapes: gpd.GeoDataFrame, aligned: MicroRegistration, between: Between, source: Section, target: Section
     ) -> dict[str, Array]:
-        before, after = np.asarray(shapes.geometry), np.asarray(warped.geometry)
+        source_ground, target_ground = self.ground(source), self.ground(target)
+        before, after = np.asarray(shapes.geometry), aligned.outlines
         areas = shapely.area(before)
         overall = np.linalg.det(between.matrix[:2, :2])
         centres = shapely.get_coordinates(shapely.centroid(before)).reshape(-1, 2)
@@ -145,7 +165,8 @@ class Propagator:
         doubt = between.doubt(centres)
         if frozenset((between.slide, between.frame)) in self.result.contradicted:
             doubt = np.ones_like(doubt)
-        evidence = LocalEvidence.of(source_ground.image, target_ground.image, between, shapely.bounds(after))
+        densities = self._density(source), self._density(target)
+        evidence = LocalEvidence.of(densities, between, shapely.bounds(after), aligned.moved)
         looked = evidence.compared > 0.2
         usual = np.ones(len(before))
         for cls in dict.fromkeys(shapes["class"]):
@@ -158,6 +179,7 @@ class Propagator:
             "gain": evidence.gain, "inner": evidence.inner, "ring": evidence.ring,
             "pair_structure": np.full(len(before), np.median(evidence.structure[looked]) if looked.any() else 0.0),
             "pair_offset": np.full(len(before), np.median(evidence.offset[looked]) if looked.any() else 0.5),
+            "micro_px": aligned.shift, "micro_gain": aligned.gain,
         }  # fmt: skip
 
     def _fault(self, geometry: BaseGeometry, target_ground: Ground, measured: Mapping[str, Array], index: int) -> str:

@@ -209,6 +209,9 @@ PROPAGATION = Table(
                  typical="log likelihood ratio of looking like its kind; empty with fewer than six objects",
                  dissent="how far the outlines of several sources disagree, 0 to 1"),
         *columns("text", against="sections that speak against it"),
+        *columns("number", micro_px="how far micro-registration moved the outline, level-0 pixels of the target; 0 "
+                 "where it was tried and not kept, empty where it was not tried",
+                 micro_gain="by how much squares held back from it agree better, -2 to 2"),
     ),
 )  # fmt: skip
 
