@@ -65,7 +65,7 @@ DENSITIES = 2
 OBJECTS = 2
 """As :data:`ALGORITHM`, of trainings whose head is one of :data:`_OBJECT_HEADS`."""
 
-_OBJECT_HEADS = ("regions",)
+_OBJECT_HEADS = ("regions", "horizontal_vertical")
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def test_only_trainings_whose_colours_are_mixed_otherwise_have_new_names(monkeyp
     assert (job.hash != now) is renamed
 
 
-@pytest.mark.parametrize(("head", "renamed"), [("regions", True), ("star", False)])
+@pytest.mark.parametrize(("head", "renamed"), [("regions", True), ("horizontal_vertical", True), ("star", False)])
 def test_only_trainings_of_heads_that_learn_otherwise_have_new_names(monkeypatch, head, renamed):
     job = replace(make_job(), task=TaskConfig(kind="instances", instances=head))
     now = job.hash
