@@ -1,6 +1,7 @@
 """AggNet: the E-step, the M-step and the expected loss against second ways of computing them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from own_steps import random, step
@@ -110,3 +111,35 @@ def test_it_needs_the_answers_of_each():
     )
     with pytest.raises(ConfigError, match="labels 'source' are one set"):
         check(strategy, study)
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "rates"), [(2, (0.95, 0.75, 0.6)), (3, (0.9, 0.7, 0.6))], ids=["two classes", "three classes"]
+)
+def test_em_over_answers_is_that_of_crowd_kit(monkeypatch, n_classes, rates):
+    """The same rounds from the same start, in crowd-kit's data frames: no counts added, the prior learned."""
+    aggregation = pytest.importorskip("crowdkit.aggregation", reason="crowd-kit, of the extra 'test'")
+    monkeypatch.setattr("stainda.strategies.align.support.confusions.PRIOR_RIGHT", 0.0)
+    monkeypatch.setattr("stainda.strategies.align.support.confusions.PRIOR_WRONG", 0.0)
+    generator = np.random.default_rng(3)
+    truth = generator.integers(n_classes, size=400)
+    wrong = (truth + generator.integers(1, n_classes, (len(rates), len(truth)))) % n_classes
+    votes = np.where(generator.random(wrong.shape) < np.array(rates)[:, None], truth, wrong)
+    votes[1:, generator.random(len(truth)) < 0.2] = 255  # a fifth has the first annotator alone
+
+    worker, task = np.nonzero(votes != 255)
+    table = pd.DataFrame({"task": task, "worker": np.array(NAMES)[worker], "label": votes[worker, task]})
+    theirs = aggregation.DawidSkene(n_iter=30, tol=-np.inf).fit(table)
+
+    answers, confusions = answers_of(torch.from_numpy(votes), n_classes).double(), Confusions(NAMES, n_classes).double()
+    posterior = answers.sum(0) / answers.sum((0, 2))[:, None]
+    for _ in range(30):
+        confusions.count(answers, posterior, keep=0)
+        posterior = confusions.posterior(answers, posterior.mean(0).log())
+    confusions.count(answers, posterior, keep=0)
+
+    classes = list(range(n_classes))
+    np.testing.assert_allclose(posterior.numpy(), theirs.probas_.sort_index()[classes].to_numpy(), atol=1e-6)
+    for name, rate in zip(NAMES, confusions.rates().numpy(), strict=True):
+        np.testing.assert_allclose(rate.T, theirs.errors_.loc[name].loc[classes, classes].to_numpy(), atol=1e-6)
+    assert float((posterior.argmax(1).numpy() == truth).mean()) > 0.8
