@@ -51,7 +51,10 @@ def test_measurements_lie_evenly_over_the_steps():
     assert sorted(measured_steps(3, 12)) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("name", ["dann", "cdan", "adaptsegnet", "feature_mask_adversarial", "gvb", "dsn", "adda"])
+@pytest.mark.parametrize(
+    "name",
+    ["dann", "cdan", "adaptsegnet", "feature_mask_adversarial", "gvb", "dsn", "adda", "adversarial_segmentation"],
+)
 def test_every_discriminator_is_recorded(name, tmp_path):
     job = make_job(load_strategy(name).model_dump(), epochs=2, steps_per_epoch=3)
     train_on(job, make_data(job, per_slide=4), tmp_path)
@@ -122,7 +125,7 @@ def test_the_scale_that_gives_the_share_is_found():
     assert not effect.ShareKeeper(None).is_due(0)
 
 
-@pytest.mark.parametrize("name", ["dann", "mmd", "domain_confusion", "bnm", "adaptsegnet"])
+@pytest.mark.parametrize("name", ["dann", "mmd", "domain_confusion", "bnm", "adaptsegnet", "adversarial_segmentation"])
 def test_with_a_share_every_method_sends_as_much_gradient(name, tmp_path):
     strategy = load_strategy(name).with_values({"align.share": 0.3, "align.schedule": "constant"})
     job = make_job(strategy.model_dump(), epochs=3, steps_per_epoch=20)
