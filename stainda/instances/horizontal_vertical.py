@@ -63,9 +63,9 @@ class HorizontalVerticalHead(DenseHead):
         apart = maps.float() - targets
         error = (apart**2 * known).sum() / (2 * known.sum().clamp(min=1))
         both = inside & known
-        beside = both[..., 1:-1] & known[..., 2:] & known[..., :-2]
+        sideways = both[..., 1:-1] & known[..., 2:] & known[..., :-2]
         above = both[:, :, 1:-1] & known[:, :, 2:] & known[:, :, :-2]
-        across = ((apart[:, :1, :, 2:] - apart[:, :1, :, :-2]) / 2) ** 2 * beside
+        across = ((apart[:, :1, :, 2:] - apart[:, :1, :, :-2]) / 2) ** 2 * sideways
         down = ((apart[:, 1:, 2:] - apart[:, 1:, :-2]) / 2) ** 2 * above
         return error + self.slope_weight * (across.sum() + down.sum()) / (2 * both.sum().clamp(min=1))
 

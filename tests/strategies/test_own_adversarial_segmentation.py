@@ -107,7 +107,7 @@ def test_the_rim_that_a_network_does_not_answer_is_not_shown():
 
 
 def _lines(count, generator):
-    """A line a pixel wide; its annotation lies on it or a pixel beside it."""
+    """A line a pixel wide; its annotation lies on it or a pixel off it."""
     columns = torch.randint(4, 12, (count, 1), generator=generator).expand(-1, 16)
     moved = torch.randint(-1, 2, (count, 1), generator=generator)
     drawn = functional.one_hot(columns + moved, 16)

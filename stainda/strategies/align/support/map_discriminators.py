@@ -46,7 +46,8 @@ def verdict(logits: Tensor, side: int, counts: Tensor | None = None) -> Tensor:
 
 def shares_of(known: Tensor, verdicts: Tensor) -> Tensor:
     """Share of known pixels (float ``[N, 1, H, W]``, 0 or 1) in the cell of each verdict ``[N, 1, h, w]``."""
-    return functional.adaptive_avg_pool2d(known, verdicts.shape[-2:])
+    height, width = verdicts.shape[-2:]
+    return functional.adaptive_avg_pool2d(known, (height, width))
 
 
 def side_loss(logits: Tensor, side: int) -> Tensor:
