@@ -125,7 +125,7 @@ def test_the_scale_that_gives_the_share_is_found():
     assert not effect.ShareKeeper(None).is_due(0)
 
 
-@pytest.mark.parametrize("name", ["dann", "mmd", "domain_confusion", "bnm", "adaptsegnet", "adversarial_segmentation"])
+@pytest.mark.parametrize("name", ["dann", "mmd", "domain_confusion", "bnm", "adaptsegnet"])
 def test_with_a_share_every_method_sends_as_much_gradient(name, tmp_path):
     strategy = load_strategy(name).with_values({"align.share": 0.3, "align.schedule": "constant"})
     job = make_job(strategy.model_dump(), epochs=3, steps_per_epoch=20)
