@@ -4,9 +4,9 @@
     python benchmarks/micro_registration.py --patients 2 --side-mm 6 --csv FILE
 
 Synthetic blocks of three stains are drawn and registered with the default settings. A view pixel of a section of 6 mm
-is 12 µm. Every ``--every``-th outline of the first section and the second is propagated to the later ones, and its points
-are compared with where the true map puts them; what has changed in the tissue from section to section is not part of
-that. CPU seconds are those of the propagation of a pair of sections.
+is 12 µm. Every ``--every``-th outline of the first section and the second is propagated to the later ones, and its
+points are compared with where the true map puts them; what has changed in the tissue from section to section is not
+part of that. CPU seconds are those of the propagation of a pair of sections.
 """
 
 from __future__ import annotations

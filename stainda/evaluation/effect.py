@@ -17,6 +17,9 @@ LEAST_GAIN = 0.05
 ALWAYS_WON = 0.98
 """A discriminator at this accuracy throughout the second half of a training was never deceived."""
 
+_SIDES = {"pairs": "annotated from predicted masks"}
+"""What a discriminator distinguishes, by its name; others the domains."""
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -80,9 +83,9 @@ def judge_effect(strategy: str, measured: pd.DataFrame) -> Effect:
     if not largest >= LEAST_RATIO:
         reason = f"its terms never reached {LEAST_RATIO:.0%} of the task's gradient"
     elif best is not None and not gain.max() >= LEAST_GAIN:
-        reason = "its discriminator never distinguished the domains"
+        reason = f"its discriminator never distinguished {_SIDES.get(best, 'the domains')}"
     elif best is not None and of_each.min()[best] >= ALWAYS_WON:
-        reason = "its discriminator distinguished the domains to the end"
+        reason = f"its discriminator distinguished {_SIDES.get(best, 'the domains')} to the end"
     return Effect(
         strategy=strategy,
         jobs=1,

@@ -22,11 +22,12 @@ class HorizontalVerticalHead(DenseHead):
 
     Target: x (and y) from the object's centre of mass, divided by the object's reach on that side: from -1 at its left
     end over 0 to 1 at its right; 0 outside. Loss: mean squared error of the maps, plus twice that of their slopes
-    within objects (the paper's weights). Objects: between two objects that touch, the maps fall from 1 to -1 across
-    the border. The fall of both together (minus their divergence, by derivatives of a Gaussian, as a share of such a
-    step) is the edge, whatever its direction; foreground below ``edge`` is the seeds, and a watershed on the edges
-    gives the rest. The paper takes the larger of two Sobel filters of 21 pixels, scaled by the extremes of each tile:
-    there a tile decides what an edge is, and a diagonal border is half as strong.
+    within objects (the paper's weights); a slope is a difference of two pixels, both of which must be known. Objects:
+    between two objects that touch, the maps fall from 1 to -1 across the border. The fall of both together (minus their
+    divergence, by derivatives of a Gaussian, as a share of such a step) is the edge, whatever its direction; foreground
+    below ``edge`` is the seeds, and a watershed on the edges gives the rest. The paper takes the larger of two Sobel
+    filters of 21 pixels, scaled by the extremes of each tile: there a tile decides what an edge is, and a diagonal
+    border is half as strong.
     """
 
     reference: ClassVar[str] = (
@@ -61,9 +62,11 @@ class HorizontalVerticalHead(DenseHead):
     def loss(self, maps: Tensor, targets: Tensor, inside: Tensor, known: Tensor) -> Tensor:
         apart = maps.float() - targets
         error = (apart**2 * known).sum() / (2 * known.sum().clamp(min=1))
-        both = (inside & known).to(apart)
-        across = ((apart[:, :1, :, 2:] - apart[:, :1, :, :-2]) / 2) ** 2 * both[..., 1:-1]
-        down = ((apart[:, 1:, 2:] - apart[:, 1:, :-2]) / 2) ** 2 * both[:, :, 1:-1]
+        both = inside & known
+        sideways = both[..., 1:-1] & known[..., 2:] & known[..., :-2]
+        above = both[:, :, 1:-1] & known[:, :, 2:] & known[:, :, :-2]
+        across = ((apart[:, :1, :, 2:] - apart[:, :1, :, :-2]) / 2) ** 2 * sideways
+        down = ((apart[:, 1:, 2:] - apart[:, 1:, :-2]) / 2) ** 2 * above
         return error + self.slope_weight * (across.sum() + down.sum()) / (2 * both.sum().clamp(min=1))
 
     def activate(self, maps: Tensor) -> Tensor:

@@ -28,12 +28,13 @@ class RegionTargets:
 
     Attributes:
         boxes: float ``[n, 4]``, left, top, right, bottom in pixels. labels: long ``[n]``, from 1.
-        masks: uint8 ``[n, H, W]``.
+        masks: uint8 ``[n, H, W]``. known: bool ``[H, W]``, not ignored.
     """
 
     boxes: Tensor
     labels: Tensor
     masks: Tensor
+    known: Tensor
 
     @classmethod
     def of(cls, classes: Tensor, numbers: Tensor) -> RegionTargets:
@@ -43,16 +44,17 @@ class RegionTargets:
         """
         from torchvision.ops import masks_to_boxes
 
-        shown = torch.where((classes > 0) & (classes != 255), numbers, 0)
+        known = classes != 255
+        shown = torch.where((classes > 0) & known, numbers, 0)
         values = torch.unique(shown)
         masks = shown == values[values > 0, None, None]
         if not len(masks):
-            return cls(classes.new_zeros(0, 4).float(), classes.new_zeros(0).long(), masks.to(torch.uint8))
+            return cls(classes.new_zeros(0, 4).float(), classes.new_zeros(0).long(), masks.to(torch.uint8), known)
         boxes = masks_to_boxes(masks)
         boxes[:, 2:] += 1  # theirs end at the middle of the last pixel
         labels = torch.stack([torch.bincount(classes[mask]).argmax() for mask in masks])
         kept = ((boxes[:, 2:] - boxes[:, :2]) >= SMALLEST_SIDE).all(1)
-        return cls(boxes[kept], labels[kept], masks[kept].to(torch.uint8))
+        return cls(boxes[kept], labels[kept], masks[kept].to(torch.uint8), known)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ class Detections:
 class Regions(nn.Module):
     """Regions proposed on a pyramid, then classified, fitted and (``masks``) outlined.
 
-    Losses, sampling and non-maximum suppression are torchvision's, with the thresholds of the papers.
+    Losses, sampling and non-maximum suppression are torchvision's, with the thresholds of the papers; what lies on
+    ignored pixels teaches nothing (:mod:`~stainda.models.ignored_regions`).
 
     Args:
         levels: maps of the pyramid. channels: of each. n_classes: with the background.
@@ -85,18 +88,19 @@ class Regions(nn.Module):
         super().__init__()
         from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
         from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-        from torchvision.models.detection.roi_heads import RoIHeads
-        from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork, RPNHead
+        from torchvision.models.detection.rpn import AnchorGenerator, RPNHead
         from torchvision.ops import MultiScaleRoIAlign
+
+        from stainda.models.ignored_regions import KnownHeads, KnownProposals
 
         self._names = [str(level) for level in range(levels)]
         self.smooth = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(levels))
         anchors = AnchorGenerator(_sizes(levels, 32.0), (RATIOS,) * levels)
         most = {"training": proposals, "testing": proposals}
-        self.rpn = RegionProposalNetwork(
+        self.rpn = KnownProposals(
             anchors, RPNHead(channels, anchors.num_anchors_per_location()[0]), 0.7, 0.3, 256, 0.5, most, most, 0.7
         )
-        self.roi_heads = RoIHeads(
+        self.roi_heads = KnownHeads(
             MultiScaleRoIAlign(self._names, 7, 2), TwoMLPHead(channels * 7**2, hidden),
             FastRCNNPredictor(hidden, n_classes), 0.5, 0.5, sampled, 0.25, None, 0.05, 0.5, proposals,
         )  # fmt: skip

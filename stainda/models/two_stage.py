@@ -85,7 +85,8 @@ class TwoStageNetwork(SmpNetwork):
 
         Args:
             levels: outputs of :attr:`pyramid`.
-            classes: whole numbers ``[N, H, W]``: 0 background, 1… classes, 255 ignored.
+            classes: whole numbers ``[N, H, W]``: 0 background, 1… classes, 255 ignored: anchors and proposals that lie
+                mainly there, and masks there, teach nothing.
             numbers: whole numbers ``[N, H, W]``: of the object that a pixel is of, 0 none.
         """
         targets = [RegionTargets.of(*pair) for pair in zip(classes, numbers, strict=True)]

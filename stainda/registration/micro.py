@@ -40,8 +40,8 @@ WIDTHS = 4.0  # a window's side, in widths of its object
 ACROSS = CELLS / WIDTHS  # samples across an object
 LEVELS = (DeformationLevel(CELLS // 2, 4, 2, 1), DeformationLevel(CELLS, 3, 2, 2))
 STIFFNESS = Stiffness(12.0, 24.0)
-# Samples along a square that is held back; every other one is, as on a chessboard. Squares of 12 lie within the reach of
-# structures that a fit has seen: windows of other places then agreed better by .012 on average, and by .000 with 32.
+# Samples along a square that is held back; every other one is, as on a chessboard. Squares of 12 lie within the reach
+# of structures that a fit has seen: windows of other places then agreed better by .012 on average, and by .000 with 32.
 SQUARE = 32
 BORDER = 4  # samples along its border that are not judged
 LEAST = 40  # compared samples, below which a square says nothing

@@ -89,7 +89,9 @@ class PooledBag(nn.Module):
 
 
 def _of_torchmil(name: str, embed: nn.Module, width: int, hidden: int) -> Any:
-    from torchmil.models import ABMIL, CLAM_SB, TransMIL
+    from torchmil.models import ABMIL, CLAM_SB
+
+    from stainda.slide_level.nystrom import trans_mil
 
     shape = (width,)
     if name == "attention":
@@ -98,7 +100,7 @@ def _of_torchmil(name: str, embed: nn.Module, width: int, hidden: int) -> Any:
         clam = CLAM_SB(shape, att_dim=hidden, k_sample=CLUSTERED, gated=True, feat_ext=embed)
         clam.inst_loss_fn = SmoothMargin()
         return clam
-    return TransMIL(shape, att_dim=hidden - hidden % HEADS, n_heads=HEADS, feat_ext=embed)
+    return trans_mil(width, hidden - hidden % HEADS, HEADS, embed)
 
 
 class SmoothMargin(nn.Module):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stainda.config.slide_level import Aggregator, SlideTrainingConfig
+from stainda.errors import TrainingError
 from stainda.slide_level.aggregators import BagNetwork
 
 
@@ -45,7 +46,11 @@ def learn(
     settings: SlideTrainingConfig,
     seed: int,
 ) -> Learned:
-    """Train one aggregator, bag by bag, with AdamW and a learning rate that falls to 0 as a cosine."""
+    """Train one aggregator, bag by bag, with AdamW and a learning rate that falls to 0 as a cosine.
+
+    Raises:
+        TrainingError: no epoch ended with a finite loss on validation.
+    """
     features = teaching[0].features()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -74,6 +79,12 @@ def learn(
             if val_loss < best[0]:
                 best = val_loss, epoch, sum(losses) / len(losses)
                 kept = {key: value.detach().clone() for key, value in network.state_dict().items()}
+    if not kept:
+        raise TrainingError(
+            f"aggregator {name!r}, seed {seed}: the loss on validation is not finite after any epoch ({val_loss})",
+            remedy=f"Lower slide_level.training.learning_rate ({settings.learning_rate:g}), or take another encoder if "
+            "its features are not finite",
+        )
     network.load_state_dict(kept)
     return Learned(network.eval(), best[1], best[2], best[0])
 

@@ -20,7 +20,7 @@ from stainda.slide_level.bags import Bag, FeatureScale
 from stainda.slide_level.labels import TeachingLabels
 from stainda.slide_level.learning import LabelledBag, Learned, learn
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Raised when the same settings come to give other answers."""
 
 

@@ -62,6 +62,11 @@ ALGORITHM = 6
 DENSITIES = 2
 """As :data:`ALGORITHM`, of trainings whose colours pass through optical densities (HED, Macenko, Vahadane)."""
 
+OBJECTS = 2
+"""As :data:`ALGORITHM`, of trainings whose head is one of :data:`_OBJECT_HEADS`."""
+
+_OBJECT_HEADS = ("regions", "horizontal_vertical")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -160,6 +165,8 @@ class Job:
             values["standardised"] = [list(colour) for colour in given]
         if self._mixes_densities():
             values["densities"] = DENSITIES
+        if self.task.kind == "instances" and self.task.instances.name in _OBJECT_HEADS:
+            values["objects"] = OBJECTS
         return stable_hash([ALGORITHM, values])
 
     def _mixes_densities(self) -> bool:

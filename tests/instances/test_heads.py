@@ -140,9 +140,23 @@ def test_the_loss_is_least_at_the_targets_ignores_the_unknown_and_has_a_gradient
     assert float(wrong.grad.abs().sum()) > 0
     known[..., :40] = False
     other = wrong.detach().clone()
-    other[..., :39] += 100  # a slope at the rim of the unknown is that of its neighbours
+    other[..., :40] += 100
     hidden = head.loss(wrong.detach(), targets, inside, known), head.loss(other, targets, inside, known)
     assert float(hidden[0]) == pytest.approx(float(hidden[1]))
+
+
+def test_slopes_are_of_known_pixels_alone():
+    """A map that rises by 1 a pixel: each slope is 1, and an unknown column takes those of its neighbours with it."""
+    plain, sloped = head_of("horizontal_vertical", slope_weight=0.0), head_of("horizontal_vertical", slope_weight=2.0)
+    known, maps = torch.ones(1, 1, 3, 12, dtype=torch.bool), torch.zeros(1, 2, 3, 12)
+    maps[:, 0] = torch.arange(12.0)
+
+    def slopes():
+        return sum(sign * float(head.loss(maps, maps * 0, known, known)) for sign, head in ((1, sloped), (-1, plain)))
+
+    assert slopes() == pytest.approx(2 * 3 * 10 / (2 * 36), rel=1e-4)
+    known[..., 5] = False
+    assert slopes() == pytest.approx(2 * 3 * 7 / (2 * 33), rel=1e-4)
 
 
 def test_the_depth_of_a_disc_is_the_distance_to_its_rim_and_the_patch_ends_no_object():

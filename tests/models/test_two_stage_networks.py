@@ -9,6 +9,7 @@ import torch
 from stainda.config import ModelConfig
 from stainda.errors import ConfigError
 from stainda.models import build_model
+from stainda.models.ignored_regions import ignored_share, mask_loss
 from stainda.models.regions import Detections, RegionTargets, paint
 from stainda.strategies.capture import listening
 
@@ -138,3 +139,80 @@ def test_a_pyramid_of_another_kind_is_refused():
         network_of("mask_rcnn", decoder="unet")
     with pytest.raises(ConfigError, match="multiple of 32"):
         network_of("mask_rcnn", semantic_width=48)
+
+
+def loss_of(network, classes, numbers, seed=0):
+    with listening(network, network.pyramid) as levels:
+        network(torch.rand(len(classes), 3, 64, 64, generator=torch.Generator().manual_seed(3)))
+    torch.manual_seed(seed)  # of the samples
+    return network.region_loss(levels, classes, numbers)
+
+
+def test_the_ignored_share_of_a_box_is_of_its_area_within_the_patch():
+    known = torch.ones(10, 20, dtype=torch.bool)
+    known[:, 10:] = False
+    boxes = torch.tensor([
+        [0.0, 0, 10, 10], [10, 0, 20, 10], [5, 2, 15, 4], [9.5, 0.25, 10.25, 9.5], [15, 5, 90, 90], [-90, -9, 20, 3],
+    ])  # fmt: skip
+    assert ignored_share(boxes, known).tolist() == pytest.approx([0, 1, 0.5, 1 / 3, 1, 0.5], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_where_everything_is_ignored_the_regions_learn_nothing(name):
+    network = network_of(name).train()
+    network.propose(16.0)
+    classes, numbers = (part.expand(2, -1, -1) for part in objects())
+    loss = loss_of(network, torch.full_like(classes, 255), numbers)
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert not any(float(p.grad.abs().sum()) for key, p in network.named_parameters() if "regions" in key)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_anchors_and_proposals_mainly_on_ignored_pixels_are_neither_positive_nor_negative(name):
+    """The left half is known and empty, the right half ignored, with an object whose labels say 255."""
+    network, sampled = network_of(name).train(), []
+    network.propose(16.0)
+    classes, numbers = (torch.zeros(1, 64, 64, dtype=torch.long) for _ in range(2))
+    numbers[:, 20:40, 40:60], classes[:, :, 32:] = 1, 255
+    anchors, heads = network.regions.rpn.fg_bg_sampler, network.regions.roi_heads
+    network.regions.rpn.fg_bg_sampler = lambda labels: sampled.append(labels) or anchors(labels)
+    proposals = heads.fg_bg_sampler
+    heads.fg_bg_sampler = lambda labels: sampled.append(labels) or proposals(labels)
+    seen = []
+    pool = heads.box_roi_pool.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[1]))
+    loss_of(network, classes, numbers)
+    pool.remove()
+    assert all(set(labels[0].tolist()) == {-1, 0} for labels in sampled)  # theirs: all 0
+    known = classes[0] != 255
+    assert len(seen[0]) and float(ignored_share(seen[0], known).max()) <= 0.5
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_ignored_pixel_that_matters_to_no_box_leaves_torchvisions_losses(name):
+    network = network_of(name).train()
+    network.propose(16.0)
+    classes, numbers = (part[None].clone() for part in objects())
+    classes[classes == 255] = 2
+    plain = loss_of(network, classes, numbers)
+    classes[:, 63, 0] = 255
+    assert float(loss_of(network, classes, numbers).detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
+
+
+def test_the_loss_of_masks_leaves_ignored_pixels_out():
+    """An object of 14 pixels in as many cells; the values of cell j are the mean of pixels j and j + 1 of its box."""
+    classes, numbers = torch.zeros(32, 32, dtype=torch.long), torch.zeros(32, 32, dtype=torch.long)
+    classes[4:18, 4:18], numbers[4:18, 4:18] = 1, 1
+    whole = vars(RegionTargets.of(classes, numbers))
+    ignored = {**whole, "known": torch.ones(32, 32, dtype=torch.bool)}
+    ignored["known"][:, 11:] = False
+    logits, boxes = torch.zeros(1, 2, 14, 14), [torch.tensor([[4.0, 4, 18, 18]])]
+    logits[:, 1, :, :6] = 2.0
+    logits[:, 1, :, 6:] = -50.0  # from here on a cell reaches what is ignored
+    rows = [torch.zeros(1, dtype=torch.long)]
+    inside, outside = np.log1p(np.exp(-2)), np.log1p(np.exp(2))
+    on_known = (13 * inside + (inside + outside) / 2) / 14  # the last row is half outside
+    assert float(mask_loss(logits, boxes, [ignored], rows)) == pytest.approx(on_known, rel=1e-5)
+    assert float(mask_loss(logits, boxes, [whole], rows)) > 20
+    nothing = {**whole, "known": torch.zeros(32, 32, dtype=torch.bool)}
+    assert float(mask_loss(logits, boxes, [nothing], rows)) == 0

@@ -8,11 +8,11 @@ import torch
 from made_bags import CARRIERS, WIDTH, carriers_of, made_bags
 
 from stainda.config.slide_level import SlideTrainingConfig
-from stainda.errors import ConfigError
+from stainda.errors import ConfigError, TrainingError
 from stainda.evaluation.two_class import auroc
 from stainda.slide_level import torchmil_here
 from stainda.slide_level.aggregators import BagNetwork, SmoothMargin
-from stainda.slide_level.learning import learn
+from stainda.slide_level.learning import LabelledBag, learn
 
 SETTINGS = SlideTrainingConfig(epochs=30, hidden=16, dropout=0.1, learning_rate=3e-3)
 
@@ -88,3 +88,10 @@ def test_a_missing_torchmil_is_said_with_what_to_install(monkeypatch):
     torchmil_here.check_torchmil(("mean", "max"))
     with pytest.raises(ConfigError, match=r"'clam' needs the package torchmil.*\n?.*stainda\[bags\]"):
         torchmil_here.check_torchmil(("mean", "clam"))
+
+
+def test_a_training_without_any_finite_loss_says_what_to_do():
+    bags = [LabelledBag(lambda: torch.full((5, WIDTH), float("nan")), label) for label in (True, False)]
+    with pytest.raises(TrainingError, match=r"'max', seed 3.* not finite after any epoch") as raised:
+        learn("max", bags, bags, SETTINGS.model_copy(update={"epochs": 2}), 3)
+    assert "slide_level.training.learning_rate (0.003)" in str(raised.value)

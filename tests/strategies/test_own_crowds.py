@@ -1,6 +1,7 @@
 """AggNet: the E-step, the M-step and the expected loss against second ways of computing them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from own_steps import random, step
@@ -110,3 +111,88 @@ def test_it_needs_the_answers_of_each():
     )
     with pytest.raises(ConfigError, match="labels 'source' are one set"):
         check(strategy, study)
+
+
+ANSWERS = np.array(
+    [
+        [0, 1, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 1, 0, 0, 0, 1, 1, 1, 0],
+        [0, 1, 1, 1, 0, 1, 1, 1, 1, 0, 1, 1, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 1],
+        [0, 255, 1, 0, 1, 0, 1, 1, 1, 255, 1, 0, 255, 1, 0, 0, 1, 0, 1, 1, 1, 1, 0, 1],
+    ]
+)
+# the probability of class 1 that crowd-kit 1.4.2 finds: aggregation.DawidSkene(n_iter=30, tol=-inf) on ANSWERS
+KNOWN = np.array(
+    [
+        0.03424695,
+        0.95798214,
+        0.97315082,
+        0.91621663,
+        0.10517287,
+        0.11254260,
+        0.97315082,
+        0.97315082,
+        0.29593245,
+        0.06884329,
+        0.97315082,
+        0.91621663,
+        0.86441475,
+        0.91019529,
+        0.03424695,
+        0.11254260,
+        0.97315082,
+        0.03424695,
+        0.10517287,
+        0.10517287,
+        0.91019529,
+        0.91019529,
+        0.75356855,
+        0.29593245,
+    ]
+)
+
+
+def crowd_kit(votes, n_classes):
+    """What crowd-kit makes of answers (annotators, patches), 255 where there is none: posteriors, and rates by name."""
+    aggregation = pytest.importorskip(
+        "crowdkit.aggregation", reason="crowd-kit is not in the extra 'test', since it brings transformers along"
+    )
+    worker, task = np.nonzero(votes != 255)
+    table = pd.DataFrame({"task": task, "worker": np.array(NAMES)[worker], "label": votes[worker, task]})
+    theirs = aggregation.DawidSkene(n_iter=30, tol=-np.inf).fit(table)
+    classes = list(range(n_classes))
+    rates = {name: theirs.errors_.loc[name].loc[classes, classes].to_numpy() for name in NAMES}
+    return theirs.probas_.sort_index()[classes].to_numpy(), rates
+
+
+def em(monkeypatch, votes, n_classes):
+    """The same rounds from the same start: no counts added, the prior learned."""
+    monkeypatch.setattr("stainda.strategies.align.support.confusions.PRIOR_RIGHT", 0.0)
+    monkeypatch.setattr("stainda.strategies.align.support.confusions.PRIOR_WRONG", 0.0)
+    answers, confusions = answers_of(torch.from_numpy(votes), n_classes).double(), Confusions(NAMES, n_classes).double()
+    posterior = answers.sum(0) / answers.sum((0, 2))[:, None]
+    for _ in range(30):
+        confusions.count(answers, posterior, keep=0)
+        posterior = confusions.posterior(answers, posterior.mean(0).log())
+    confusions.count(answers, posterior, keep=0)
+    return posterior.numpy(), dict(zip(NAMES, confusions.rates().numpy(), strict=True))
+
+
+def test_em_over_answers_is_what_crowd_kit_found(monkeypatch):
+    np.testing.assert_allclose(em(monkeypatch, ANSWERS, 2)[0][:, 1], KNOWN, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "rates"), [(2, (0.95, 0.75, 0.6)), (3, (0.9, 0.7, 0.6))], ids=["two classes", "three classes"]
+)
+def test_em_over_answers_is_that_of_crowd_kit(monkeypatch, n_classes, rates):
+    generator = np.random.default_rng(3)
+    truth = generator.integers(n_classes, size=400)
+    wrong = (truth + generator.integers(1, n_classes, (len(rates), len(truth)))) % n_classes
+    votes = np.where(generator.random(wrong.shape) < np.array(rates)[:, None], truth, wrong)
+    votes[1:, generator.random(len(truth)) < 0.2] = 255  # a fifth has the first annotator alone
+    theirs, their_rates = crowd_kit(votes, n_classes)
+    posterior, own_rates = em(monkeypatch, votes, n_classes)
+    np.testing.assert_allclose(posterior, theirs, atol=1e-6)
+    for name in NAMES:
+        np.testing.assert_allclose(own_rates[name].T, their_rates[name], atol=1e-6)
+    assert float((posterior.argmax(1) == truth).mean()) > 0.8

@@ -89,7 +89,15 @@ def test_the_effect_of_made_patches_is_recorded(tmp_path):
 
 def test_the_only_ones_without_classification_judge_or_paste_maps():
     lacking = {name for name in available("strategies") if "classification" not in build(load_strategy(name)).tasks}
-    assert lacking == {"adaptsegnet", "advent", "feature_mask_adversarial", "cutmix", "dacs", "daformer"}
+    assert lacking == {
+        "adaptsegnet",
+        "adversarial_segmentation",
+        "advent",
+        "feature_mask_adversarial",
+        "cutmix",
+        "dacs",
+        "daformer",
+    }
 
 
 def _section(domain="PAS@A", size=200):

@@ -51,7 +51,10 @@ def test_measurements_lie_evenly_over_the_steps():
     assert sorted(measured_steps(3, 12)) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("name", ["dann", "cdan", "adaptsegnet", "feature_mask_adversarial", "gvb", "dsn", "adda"])
+@pytest.mark.parametrize(
+    "name",
+    ["dann", "cdan", "adaptsegnet", "feature_mask_adversarial", "gvb", "dsn", "adda", "adversarial_segmentation"],
+)
 def test_every_discriminator_is_recorded(name, tmp_path):
     job = make_job(load_strategy(name).model_dump(), epochs=2, steps_per_epoch=3)
     train_on(job, make_data(job, per_slide=4), tmp_path)

@@ -1,11 +1,12 @@
 """A job's name follows from what decides its outcome."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from blob_cohort import make_job
 
-from stainda.config import StrategyConfig, TrainingConfig, load_strategy
+from stainda.config import StrategyConfig, TaskConfig, TrainingConfig, load_strategy
 from stainda.errors import ConfigError, TrainingError
 from stainda.training import Job, resolve_training
 
@@ -64,4 +65,12 @@ def test_only_trainings_whose_colours_are_mixed_otherwise_have_new_names(monkeyp
     job = make_job(strategy, **training)
     now = job.hash
     monkeypatch.setattr("stainda.training.job.DENSITIES", 3)
+    assert (job.hash != now) is renamed
+
+
+@pytest.mark.parametrize(("head", "renamed"), [("regions", True), ("horizontal_vertical", True), ("star", False)])
+def test_only_trainings_of_heads_that_learn_otherwise_have_new_names(monkeypatch, head, renamed):
+    job = replace(make_job(), task=TaskConfig(kind="instances", instances=head))
+    now = job.hash
+    monkeypatch.setattr("stainda.training.job.OBJECTS", 3)
     assert (job.hash != now) is renamed

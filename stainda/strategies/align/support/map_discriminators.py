@@ -31,9 +31,23 @@ class MapDiscriminator(nn.Module):
         return self.layers(maps)
 
 
-def verdict(logits: Tensor, side: int) -> Tensor:
-    """Binary cross-entropy of domain logits of any shape with one side: 0 the source, 1 the target. A scalar."""
-    return functional.binary_cross_entropy_with_logits(logits, logits.new_full(logits.shape, float(side)))
+def verdict(logits: Tensor, side: int, counts: Tensor | None = None) -> Tensor:
+    """Binary cross-entropy of domain logits of any shape with one side: 0 the source, 1 the target. A scalar.
+
+    Args:
+        counts: how much each logit counts, of their shape; ``None``: all alike.
+    """
+    wanted = logits.new_full(logits.shape, float(side))
+    if counts is None:
+        return functional.binary_cross_entropy_with_logits(logits, wanted)
+    losses = functional.binary_cross_entropy_with_logits(logits, wanted, weight=counts, reduction="sum")
+    return losses / counts.sum().clamp(min=1e-6)
+
+
+def shares_of(known: Tensor, verdicts: Tensor) -> Tensor:
+    """Share of known pixels (float ``[N, 1, H, W]``, 0 or 1) in the cell of each verdict ``[N, 1, h, w]``."""
+    height, width = verdicts.shape[-2:]
+    return functional.adaptive_avg_pool2d(known, (height, width))
 
 
 def side_loss(logits: Tensor, side: int) -> Tensor:
