@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from stainda.evaluation.effect import ALWAYS_WON, LEAST_GAIN, LEAST_RATIO
+from stainda.evaluation.effect import ALWAYS_WON, DISTINGUISHED_LEVEL, LEAST_RATIO
 from stainda.report.figure_registry import register_table
 from stainda.report.result_tables import strategy_cell
 from stainda.report.run import LoadedRun
@@ -44,8 +44,9 @@ def method_effects(run: LoadedRun) -> PageTable | None:
         "the second half of the steps and over trainings). Discriminator: share of patches or positions whose domain "
         "it names, every domain counting alike, against chance. Distance: what the method minimises, without its "
         f"weight. A method counts as not effective here where its terms never reached {LEAST_RATIO:.0%} of the task's "
-        f"gradient, or its discriminator never exceeded chance by {LEAST_GAIN:.2f} or stayed at {ALWAYS_WON:.2f} and "
-        "more to the end, in more than half of its trainings: its score then says nothing about the method."
+        "gradient, or its discriminator was not shown to be better than chance in either half of the training "
+        f"(one-sided test, level {DISTINGUISHED_LEVEL:.2f}, patches as units) or stayed at {ALWAYS_WON:.2f} and more "
+        "to the end, in half of its trainings or more: its score then says nothing about the method."
     )
     caption = "What the alignment methods did in training."
     return PageTable(

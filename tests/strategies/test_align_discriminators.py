@@ -112,7 +112,8 @@ def test_a_labelled_patch_of_a_target_is_on_the_targets_side(name):
     logits = [leaf(seed, 4, 2, 4, 4) for seed in (2, 3)]
     domains = [torch.tensor([0, 1, 1, 0]), torch.ones(4).long()]
     given = hand_step(part, features, logits, domains=domains)
-    _, labels = part.verdicts(given)["discriminator"]
+    answers = part.verdicts(given)["discriminator"]
+    labels = answers.labels
     assert (labels == 0).sum() * 2 <= (labels == 1).sum(), "two of eight patches are sources"
     flipped = hand_step(part, features, logits, domains=[1 - domains[0], domains[1]], modules=given.modules)
     one, other = part.losses(given), part.losses(flipped)

@@ -86,6 +86,20 @@ class DenseBatch:
     loss: Tensor | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a discriminator answers at one step.
+
+    Attributes:
+        logits: ``[M, K]``. labels: long ``[M]``, the right answers.
+        patches: long ``[M]``, the patch of each row by a number of its own: positions of one patch are alike.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    patches: Tensor
+
+
 @dataclass(frozen=True)
 class Site:
     """Where a part works: what it needs to make its own modules. ``channels`` are those of its layer (0: no layer).
@@ -263,12 +277,8 @@ class Align(Part):
         """Loss terms by name, weighted, each a scalar."""
         raise NotImplementedError
 
-    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
-        """What each discriminator answers at this step and what it should, for the record of whether it can tell.
-
-        Returns:
-            By the discriminator's name, logits ``[M, K]`` and labels long ``[M]``; empty for a part without.
-        """
+    def verdicts(self, step: Step) -> dict[str, Answers]:
+        """What each discriminator answers at this step, by its name, for the record of whether it can tell."""
         return {}
 
     def distance(self, step: Step) -> Tensor | None:

@@ -41,7 +41,7 @@ class Dann(Adversarial):
         assert step.target is not None
         reversal, hook = self._hooks
         reversal.update_weight(self.strength(step))
-        (source, own), (target, others) = self.judged(step)
+        (source, own, _), (target, others, _) = self.judged(step)
         context = {
             "src_imgs_features": source,
             "target_imgs_features": target,
@@ -52,11 +52,14 @@ class Dann(Adversarial):
         _, losses = hook(context, {})
         return {"domain": 0.5 * (losses["src_domain_loss"].mean() + losses["target_domain_loss"].mean())}
 
-    def judged(self, step: Step) -> list[tuple[Tensor, Tensor]]:
+    def judged(self, step: Step) -> list[tuple[Tensor, Tensor, Tensor]]:
         if self.features == "sampled":
             return super().judged(step)
+        from torch import arange
+
         assert step.target is not None
-        return list(zip(step.features(), (step.compared.domains, step.target.domains), strict=True))
+        sides = zip(step.features(), (step.compared.domains, step.target.domains), strict=True)
+        return [(seen, domains, arange(len(domains), device=domains.device)) for seen, domains in sides]
 
     @cached_property
     def _hooks(self) -> tuple[Any, Any]:
