@@ -30,6 +30,8 @@ class Effect:
             network, relative to the task's; largest_ratio: at any step.
         discriminator_accuracy: mean over the second half, every domain counting alike; of the discriminator that tells
             the domains best; nan for a method without. chance_accuracy: of a blind one.
+        discriminator_loss: its cross-entropy, the same mean, nats. chance_loss: of a blind one, the logarithm of the
+            number of domains; nan both where an earlier version did not say them.
         distance_first, distance_last: what the method minimises, without its weight, at the first and the last
             measurement; nan where that is no one number.
         reason: why the method was not effective; empty where it was.
@@ -42,6 +44,8 @@ class Effect:
     largest_ratio: float
     discriminator_accuracy: float
     chance_accuracy: float
+    discriminator_loss: float
+    chance_loss: float
     distance_first: float
     distance_last: float
     reason: str
@@ -53,6 +57,10 @@ class Effect:
 
 
 EFFECT_SUMMARY_COLUMNS = tuple(field.name for field in fields(Effect))
+_MIDDLE = (
+    "gradient_ratio", "discriminator_accuracy", "chance_accuracy", "discriminator_loss", "chance_loss",
+    "distance_first", "distance_last",
+)  # fmt: skip
 
 
 def judge_effect(strategy: str, measured: pd.DataFrame) -> Effect:
@@ -72,6 +80,7 @@ def judge_effect(strategy: str, measured: pd.DataFrame) -> Effect:
     ratios = steps["gradient_ratio"].astype(float)
     of_each = late.dropna(subset=["discriminator_accuracy"]).groupby("discriminator")["discriminator_accuracy"]
     accuracies = of_each.mean()
+    losses = late.groupby("discriminator")["discriminator_loss"].mean() if "discriminator_loss" in late else None
     best = None if accuracies.empty else str(accuracies.idxmax())
     distances = steps["distance"].astype(float).dropna()
     reason = ""
@@ -91,6 +100,8 @@ def judge_effect(strategy: str, measured: pd.DataFrame) -> Effect:
         largest_ratio=largest,
         discriminator_accuracy=math.nan if best is None else float(accuracies[best]),
         chance_accuracy=math.nan if best is None else float(measured["chance_accuracy"].min()),
+        discriminator_loss=math.nan if best is None or losses is None else float(losses[best]),
+        chance_loss=math.nan if best is None or losses is None else float(measured["chance_loss"].max()),
         distance_first=float(distances.iloc[0]) if len(distances) else math.nan,
         distance_last=float(distances.iloc[-1]) if len(distances) else math.nan,
         reason=reason,
@@ -144,9 +155,7 @@ def join_effects(effects: Iterable[Effect]) -> list[Effect]:
     for strategy, some in by_strategy.items():
         table = pd.DataFrame([vars(measured) for measured in some])
         reasons = table.loc[table["reason"] != "", "reason"]
-        middle = table[
-            ["gradient_ratio", "discriminator_accuracy", "chance_accuracy", "distance_first", "distance_last"]
-        ].median()
+        middle = table[list(_MIDDLE)].median()
         joined.append(
             Effect(
                 strategy=strategy,

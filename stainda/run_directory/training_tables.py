@@ -202,7 +202,7 @@ TRAINING = Table(
 
 EFFECT = Table(
     "jobs/<job>/effect.csv",
-    "what the alignment did at twelve steps; of strategies that align",
+    "what the alignment did at twelve steps or more, in every epoch; of strategies that align",
     "training",
     see="report",
     columns=(

@@ -15,7 +15,7 @@ from stainda.run_directory.training_tables import EFFECT
 from stainda.strategies.align.base import Align, Answers, Step
 
 MEASUREMENTS = 12
-"""How often a training is measured, evenly over its steps; each costs two backward passes."""
+"""How often a training is measured at least, evenly over its steps; each costs two backward passes."""
 
 EFFECT_COLUMNS = EFFECT.names
 
@@ -39,9 +39,12 @@ class Verdicts:
     patches: float
 
 
-def measured_steps(total: int, measurements: int = MEASUREMENTS) -> frozenset[int]:
-    """Steps (from 0) at which a training of ``total`` steps is measured: the middles of as many equal parts."""
-    count = min(total, measurements)
+def measured_steps(total: int, epochs: int, least: int = MEASUREMENTS) -> frozenset[int]:
+    """Steps (from 0) at which a training of ``total`` steps is measured: the middles of equal parts.
+
+    There are as many parts as epochs, but at least ``least``, so that every epoch is measured.
+    """
+    count = min(total, max(epochs, least))
     return frozenset(int((part + 0.5) * total / count) for part in range(count))
 
 

@@ -49,8 +49,15 @@ def test_numbers_are_of_the_second_half():
 
 def test_of_several_discriminators_the_best_is_told():
     one, other = measured([0.5] * 4, [0.5] * 4), measured([0.5] * 4, [0.7, 0.7, 0.8, 0.9])
-    found = judge_effect("three", pd.concat([one, other.assign(discriminator="mask")]))
+    one = one.assign(discriminator_loss=[9.0, 9.0, 0.8, 0.7], chance_loss=math.log(2))
+    other = other.assign(discriminator="mask", discriminator_loss=[9.0, 9.0, 0.6, 0.4], chance_loss=math.log(2))
+    found = judge_effect("three", pd.concat([one, other]))
     assert found.discriminator_accuracy == pytest.approx(0.85) and found.effective
+    assert (found.discriminator_loss, found.chance_loss) == (pytest.approx(0.5), math.log(2))
+    without = judge_effect("three", pd.concat([one, other]).drop(columns=["discriminator_loss", "chance_loss"]))
+    assert math.isnan(without.discriminator_loss) and without.discriminator_accuracy == found.discriminator_accuracy
+    (joined,) = join_effects([found, judge_effect("three", one)])
+    assert joined.discriminator_loss == pytest.approx((0.5 + 0.75) / 2)
 
 
 def trainings(accuracy, n, *, steps=12, side=8, domains=2, patches=True, seed=0):

@@ -20,6 +20,7 @@ TESTS = {
             "test_positions_of_one_patch_count_once",
             "test_the_number_of_patches_gives_the_standard_error",
             "test_measurements_lie_evenly_over_the_steps",
+            "test_every_epoch_is_measured_and_every_training_twelve_times",
             "test_the_scale_that_gives_the_share_is_found",
         )
     ),
@@ -140,6 +141,7 @@ MUTANTS = [
         ("rows count, not domains", "torch.stack([right[labels == domain].mean() for domain in present]).mean()", "right.mean()"),
         ("loss of rows, not of domains", "torch.stack([losses[labels == domain].mean() for domain in present]).mean()", "losses.mean()"),
         ("steps at the ends of the parts", "int((part + 0.5) * total / count)", "int(part * total / count)"),
+        ("twelve measurements of any number of epochs", "count = min(total, max(epochs, least))", "count = min(total, least)"),
         ("a share without the schedule", "wanted = self.share * growth / ratio", "wanted = self.share / ratio"),
         ("no smoothing", "math.sqrt(self.scale * wanted) if self.measured else wanted", "wanted"),
         ("a schedule that has not begun", "if self.share is None or not ratio > 0 or not growth > 0:", "if self.share is None or not ratio > 0:"),

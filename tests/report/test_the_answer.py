@@ -131,7 +131,7 @@ def study_with(**norms: str):
 
 def idle(name: str) -> Effect:
     reason = "its discriminator was never better than chance"
-    return Effect(name, 3, 3, 0.1, 0.2, 0.5, 0.5, np.nan, np.nan, reason)
+    return Effect(name, 3, 3, 0.1, 0.2, 0.5, 0.5, 0.69, 0.69, np.nan, np.nan, reason)
 
 
 def test_an_alignment_that_was_not_effective_is_not_credited(monkeypatch):

@@ -71,8 +71,14 @@ def test_the_number_of_patches_gives_the_standard_error():
 
 
 def test_measurements_lie_evenly_over_the_steps():
-    assert sorted(measured_steps(24, 4)) == [3, 9, 15, 21]
-    assert sorted(measured_steps(3, 12)) == [0, 1, 2]
+    assert sorted(measured_steps(24, 1, least=4)) == [3, 9, 15, 21]
+    assert sorted(measured_steps(3, 1)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("epochs", [1, 5, 7, 12, 13, 30, 250])
+def test_every_epoch_is_measured_and_every_training_twelve_times(epochs):
+    steps = measured_steps(epochs * 20, epochs)
+    assert {step // 20 for step in steps} == set(range(epochs)) and len(steps) == max(12, epochs)
 
 
 @pytest.mark.parametrize("name", ["dann", "cdan", "adaptsegnet", "feature_mask_adversarial", "gvb", "dsn", "adda"])
@@ -119,7 +125,7 @@ def test_measuring_changes_no_weight(tmp_path, monkeypatch):
     job = make_job(load_strategy("dann").model_dump(), epochs=2, steps_per_epoch=3)
     data = make_data(job, per_slide=4)
     train_on(job, data, tmp_path / "measured")
-    monkeypatch.setattr(loop, "measured_steps", lambda total: effect.measured_steps(total, 1))
+    monkeypatch.setattr(loop, "measured_steps", lambda total, epochs: effect.measured_steps(total, 1, least=1))
     train_on(job, data, tmp_path / "once")
     assert (tmp_path / "measured" / "model.safetensors").read_bytes() == (
         tmp_path / "once" / "model.safetensors"
