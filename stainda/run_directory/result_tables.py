@@ -188,8 +188,8 @@ ENCODERS = Table(
 
 _INTERVAL = columns(
     "text",
-    interval_kind="what `low` and `high` are: `interval` (over patients and trainings), `interval, these trainings` "
-    "(one training: over patients alone), `range` (fewer than six patients: lowest and highest) or `none`",
+    interval_kind="what `low` and `high` are: `interval` (over patients and trainings), `range` (fewer than six "
+    "patients or one training: lowest and highest patient) or `none`",
 )
 _NOTE = columns("text", note="what to know about the row")
 _MEAN = columns("number", mean="mean over test patients", low="lower end", high="upper end")
