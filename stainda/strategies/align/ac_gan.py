@@ -55,6 +55,10 @@ class AcGan(JudgedAlign, FeatureAlign):
             "discriminator": PooledDiscriminator(site.channels, self.hidden, 2, self.discriminator_norm),
         }
 
+    @property
+    def judges_vectors(self) -> bool:
+        return True
+
     def losses(self, step: Step) -> dict[str, Tensor]:
         from torch.nn import functional
 

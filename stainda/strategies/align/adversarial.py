@@ -33,6 +33,10 @@ class Adversarial(JudgedAlign, FeatureAlign):
     )
     hidden: int = Field(64, ge=1, description="channels of the discriminator's hidden layers")
 
+    @property
+    def judges_vectors(self) -> bool:
+        return True
+
     def strength(self, step: Step) -> float:
         """λ at this step."""
         return self.weight * self.growth(step)

@@ -6,7 +6,9 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
+
+from pydantic import model_validator
 
 from stainda.strategies.parts import Field, Part, register
 
@@ -88,12 +90,8 @@ class DenseBatch:
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a discriminator answers at one step.
-
-    Attributes:
-        logits: ``[M, K]``. labels: long ``[M]``, the right answers.
-        patches: long ``[M]``, the patch of each row by a number of its own: positions of one patch are alike.
-    """
+    """What a discriminator answers at one step: logits ``[M, K]``; long ``[M]``: the right answers, and the patch of
+    each row by a number of its own (positions of one patch are alike)."""
 
     logits: Tensor
     labels: Tensor
@@ -375,6 +373,17 @@ class JudgedAlign(ScheduledAlign):
     discriminator_norm: DiscriminatorNorm = Field(
         "none", description="of the discriminators: none, instance (of maps alone) or spectral"
     )
+
+    @property
+    def judges_vectors(self) -> bool:
+        """Whether the discriminators read vectors, of which there is no instance normalisation."""
+        return False
+
+    @model_validator(mode="after")
+    def _has_what_is_normalised(self) -> Self:
+        if self.discriminator_norm == "instance" and self.judges_vectors:
+            raise ValueError(f"discriminator_norm: instance needs maps, and {self.name} judges vectors: take spectral")
+        return self
 
     def rates(self) -> Mapping[str, float]:
         return dict.fromkeys(self.judges, self.discriminator_rate)

@@ -37,6 +37,10 @@ class Dann(Adversarial):
         discriminator = PooledDiscriminator if self.features == "pooled" else SpatialDiscriminator
         return {"discriminator": discriminator(site.channels, self.hidden, self.outputs(site), self.discriminator_norm)}
 
+    @property
+    def judges_vectors(self) -> bool:
+        return self.features != "spatial"
+
     def losses(self, step: Step) -> dict[str, Tensor]:
         assert step.target is not None
         reversal, hook = self._hooks
