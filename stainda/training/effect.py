@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stainda.run_directory.training_tables import EFFECT
-from stainda.strategies.align.base import Align, Answers, Step
+from stainda.strategies.align.base import Align, DomainAnswers, Step
 
 MEASUREMENTS = 12
 """How often a training is measured at least, evenly over its steps; each costs two backward passes."""
@@ -105,7 +105,7 @@ def gradient_ratio(
     return float((both - plain).norm()) / size if size else math.nan
 
 
-def judge(answers: Answers) -> Verdicts:
+def judge(answers: DomainAnswers) -> Verdicts:
     """The verdicts of a discriminator; every domain counts alike."""
     logits, labels = answers.logits.detach(), answers.labels
     losses = functional.cross_entropy(logits.float(), labels, reduction="none")

@@ -10,7 +10,7 @@ from torch import nn
 
 from stainda.config import load_strategy
 from stainda.strategies import build
-from stainda.strategies.align.base import Answers
+from stainda.strategies.align.base import DomainAnswers
 from stainda.strategies.align.support.map_discriminators import of_two_sides
 from stainda.training import effect, log, loop, train_on
 from stainda.training.effect import EFFECT_COLUMNS, gradient_ratio, judge, measured_steps
@@ -41,11 +41,11 @@ def test_a_reversed_gradient_counts_as_what_reaches_the_network():
 def test_every_domain_counts_alike_in_a_verdict():
     """Three rows of a domain named right, one of another named wrong: half right, not three quarters."""
     logits = torch.tensor([[2.0, 0.0]] * 4)
-    found = judge(Answers(logits, torch.tensor([0, 0, 0, 1]), torch.arange(4)))
+    found = judge(DomainAnswers(logits, torch.tensor([0, 0, 0, 1]), torch.arange(4)))
     right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
     assert (found.accuracy, found.domains) == (0.5, 2) and found.loss == pytest.approx((right + wrong) / 2)
     assert found.patches == pytest.approx(4 / (1 / 3 + 1))
-    blind = judge(Answers(torch.zeros(6, 3), torch.tensor([0, 0, 1, 1, 2, 2]), torch.arange(6)))
+    blind = judge(DomainAnswers(torch.zeros(6, 3), torch.tensor([0, 0, 1, 1, 2, 2]), torch.arange(6)))
     assert blind.loss == pytest.approx(math.log(3)) and blind.accuracy == pytest.approx(1 / 3) and blind.patches == 6
 
 
@@ -54,7 +54,7 @@ def test_positions_of_one_patch_count_once():
     assert judge(of_two_sides(sides)).patches == pytest.approx(6)
     assert judge(of_two_sides([side[:, :1] for side in sides])).patches == pytest.approx(6)
     labels, patches = torch.tensor([0] * 4 + [1] * 2), torch.tensor([0, 0, 0, 1, 2, 3])
-    uneven = judge(Answers(torch.zeros(6, 2), labels, patches))  # 4² / (3² + 1²) = 1.6 patches on the first side
+    uneven = judge(DomainAnswers(torch.zeros(6, 2), labels, patches))  # 4² / (3² + 1²) = 1.6 patches on the first side
     assert uneven.patches == pytest.approx(4 / (1 / 1.6 + 1 / 2))
 
 
@@ -65,7 +65,7 @@ def test_the_number_of_patches_gives_the_standard_error():
     found = []
     for _ in range(2000):
         logits = torch.rand(18, 3, generator=generator)
-        found.append(judge(Answers(logits[repeated], labels[repeated], repeated)))
+        found.append(judge(DomainAnswers(logits[repeated], labels[repeated], repeated)))
     spread = torch.tensor([verdict.accuracy for verdict in found]).std()
     assert float(spread) == pytest.approx(math.sqrt(1 / 3 * 2 / 3 / found[0].patches), rel=0.05)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from stainda.strategies.align.adversarial import Adversarial, dense_cross_entropy
-from stainda.strategies.align.base import Answers, Batch, Site, Step
+from stainda.strategies.align.base import Batch, DomainAnswers, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -73,5 +73,5 @@ class Adda(Adversarial):
         rows = both_rows(step, self.features, self.samples, predictions=False, source=kept)
         return [(row.features, row.domains, row.patch) for row in rows]
 
-    def verdicts(self, step: Step) -> dict[str, Answers]:
+    def verdicts(self, step: Step) -> dict[str, DomainAnswers]:
         return {} if step.progress < self.warm_up else super().verdicts(step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stainda.strategies.align.base import Answers, FeatureAlign, JudgedAlign, Site, Step
+from stainda.strategies.align.base import DomainAnswers, FeatureAlign, JudgedAlign, Site, Step
 from stainda.strategies.parts import Field
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Adversarial(JudgedAlign, FeatureAlign):
         """What the discriminator reads of source and target; of each patch or row of it the domain, and its patch."""
         return [(rows.features, rows.domains, rows.patch) for rows in self.rows(step)]
 
-    def verdicts(self, step: Step) -> dict[str, Answers]:
+    def verdicts(self, step: Step) -> dict[str, DomainAnswers]:
         from stainda.strategies.align.support.rows import joined_answers, rows_of
 
         result = []
@@ -64,7 +64,7 @@ class Adversarial(JudgedAlign, FeatureAlign):
             logits = step.modules["discriminator"](seen)
             labels, positions = self.labels(domains, step.n_sources), logits[0, 0].numel()
             repeated = [rows.repeat_interleave(positions) for rows in (labels, patch)]
-            result.append(Answers(rows_of(logits), *repeated))
+            result.append(DomainAnswers(rows_of(logits), *repeated))
         return {"discriminator": joined_answers(result)}
 
     def rows(self, step: Step) -> tuple[Rows, Rows]:

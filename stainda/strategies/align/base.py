@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -89,7 +89,7 @@ class DenseBatch:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class DomainAnswers:
     """What a discriminator answers at one step: logits ``[M, K]``; long ``[M]``: the right answers, and the patch of
     each row by a number of its own (positions of one patch are alike)."""
 
@@ -275,7 +275,7 @@ class Align(Part):
         """Loss terms by name, weighted, each a scalar."""
         raise NotImplementedError
 
-    def verdicts(self, step: Step) -> dict[str, Answers]:
+    def verdicts(self, step: Step) -> dict[str, DomainAnswers]:
         """What each discriminator answers at this step, by its name, for the record of whether it can tell."""
         return {}
 
@@ -380,7 +380,7 @@ class JudgedAlign(ScheduledAlign):
         return False
 
     @model_validator(mode="after")
-    def _has_what_is_normalised(self) -> Self:
+    def _has_what_is_normalised(self) -> JudgedAlign:
         if self.discriminator_norm == "instance" and self.judges_vectors:
             raise ValueError(f"discriminator_norm: instance needs maps, and {self.name} judges vectors: take spectral")
         return self

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from stainda.strategies.align.base import Answers, DiscriminatorNorm
+from stainda.strategies.align.base import DiscriminatorNorm, DomainAnswers
 from stainda.strategies.align.support.discriminators import bounded
 from stainda.strategies.align.support.rows import joined_answers, rows_of
 
@@ -48,7 +48,7 @@ def held(module: nn.Module, inputs: Tensor) -> Tensor:
     return functional_call(module, weights, (inputs,))
 
 
-def of_two_sides(logits: Sequence[Tensor]) -> Answers:
+def of_two_sides(logits: Sequence[Tensor]) -> DomainAnswers:
     """Domain logits of source and target as rows ``[M, 2]``, labelled by their sides.
 
     Args:
@@ -59,5 +59,5 @@ def of_two_sides(logits: Sequence[Tensor]) -> Answers:
         rows = rows_of(maps)
         rows = torch.cat([torch.zeros_like(rows), rows], 1) if rows.shape[1] == 1 else rows
         patches = torch.arange(len(maps), device=maps.device).repeat_interleave(len(rows) // len(maps))
-        sides.append(Answers(rows, torch.full_like(patches, side), patches))
+        sides.append(DomainAnswers(rows, torch.full_like(patches, side), patches))
     return joined_answers(sides)

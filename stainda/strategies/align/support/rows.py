@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from stainda.strategies.align.base import Answers, Batch, Step
+from stainda.strategies.align.base import Batch, DomainAnswers, Step
 from stainda.strategies.features import pooled
 
 Choice = Literal["pooled", "spatial", "sampled"]
@@ -44,13 +44,13 @@ def rows_of(tensor: Tensor) -> Tensor:
     return tensor if tensor.dim() == 2 else tensor.flatten(2).transpose(1, 2).reshape(-1, tensor.shape[1])
 
 
-def joined_answers(sides: Sequence[Answers]) -> Answers:
-    """Answers about several batches as those of one: patches of different batches are different patches."""
+def joined_answers(sides: Sequence[DomainAnswers]) -> DomainAnswers:
+    """DomainAnswers about several batches as those of one: patches of different batches are different patches."""
     patches, before = [], 0
     for side in sides:
         patches.append(side.patches + before)
         before = int(patches[-1].max()) + 1
-    return Answers(torch.cat([side.logits for side in sides]), torch.cat([side.labels for side in sides]),
+    return DomainAnswers(torch.cat([side.logits for side in sides]), torch.cat([side.labels for side in sides]),
                    torch.cat(patches))  # fmt: skip
 
 
