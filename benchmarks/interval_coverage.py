@@ -9,7 +9,10 @@ patient, patient × strategy, domain × strategy, training, and a rest; the doma
 their effects belong to the truth. There is no difference between the strategies over the domains. Printed are the
 coverage of the intervals of a mean and of a difference, and how often a difference is called, by the page's rules and
 by the tests that the page used before: sign flips over patients, and the mixed model with a random intercept per
-patient.
+patient. With one training the page has no interval, but the range of the patients.
+
+Next to them stand two bootstraps: over patients alone, which the page used before with one training, and crossed over
+patients and the trainings of each strategy.
 """
 
 from __future__ import annotations
@@ -26,12 +29,16 @@ import numpy as np
 
 from stainda.config import EvaluationConfig
 from stainda.evaluation import difference, holm, single_mean
-from stainda.evaluation.bootstrap import FEW_PATIENTS
+from stainda.evaluation.bootstrap import FEW_PATIENTS, quantile_interval, resampling_weights
+from stainda.evaluation.crossed import INTERVAL
 from stainda.files import write_csv
 
-SETTINGS = EvaluationConfig(resamples=500)
+SETTINGS = EvaluationConfig()
+RESAMPLES = 500
 PATIENTS = (4, 6, 8, 12, 20, 40)
 TRAININGS = (1, 2, 3, 4, 5)
+OF_THE_PAGE = ("mean", "difference", "called")
+BOOTSTRAPS = ("patient_bootstrap", "crossed_bootstrap")
 
 
 @dataclass(frozen=True)
@@ -118,19 +125,46 @@ def intercept_model(scores: Any) -> Any:
     return 2 * special.ndtr(-np.abs(gain) / np.sqrt(2 * variance / n))
 
 
+def bootstrapped(first: Any, second: Any, trainings: bool) -> tuple[Any, Any]:
+    """Intervals of ``first - second``, (trainings, patients, studies) each, by the bootstrap over patients.
+
+    The quantiles are taken further out for few patients (``expanded``), as the page did.
+
+    Args:
+        trainings: those of each strategy are drawn as well (crossed), each strategy's on its own.
+    """
+    generator = np.random.default_rng(1)
+    _, n, studies = first.shape
+    people = resampling_weights(n, RESAMPLES, generator) / n
+    gains = np.zeros((RESAMPLES, studies))
+    for sign, part in ((1, first), (-1, second)):
+        drawn_means = np.stack([people @ run for run in part])  # (trainings, resamples, studies)
+        count = len(part)
+        weights = resampling_weights(count, RESAMPLES, generator) / count
+        if not trainings:
+            weights[:] = 1 / count
+        gains += sign * np.einsum("bs,sbk->bk", weights, drawn_means)
+    return quantile_interval(gains, first.mean(axis=0) - second.mean(axis=0), SETTINGS.level, "expanded")
+
+
+def _covers(ends: tuple[Any, Any]) -> float:
+    return float(((ends[0] <= 0) & (ends[1] >= 0)).mean())
+
+
 def rows(studies: int, generator: np.random.Generator) -> Iterator[dict[str, Any]]:
     for world in WORLDS:
         for trainings in TRAININGS:
             for patients in PATIENTS:
                 scores = drawn(world, patients, trainings, studies, generator)
                 first, second = scores.mean(axis=3)
-                apart = difference(first, second, SETTINGS, np.random.default_rng(1))
-                alone = single_mean(first, SETTINGS, np.random.default_rng(1))
+                apart, alone = difference(first, second, SETTINGS), single_mean(first, SETTINGS)
                 gains = first.mean(axis=0) - second.mean(axis=0)
                 yield {
                     "world": world.name, "trainings": trainings, "patients": patients, "kind": apart.kinds[0],
                     "mean": _inside(alone), "difference": _inside(apart), "called": float(np.mean(apart.p <= 0.05))
                     if np.isfinite(apart.p).all() else np.nan,
+                    "patient_bootstrap": _covers(bootstrapped(first, second, False)),
+                    "crossed_bootstrap": _covers(bootstrapped(first, second, True)),
                     "sign_flips": float(np.mean(sign_flips(gains) <= 0.05)),
                     "intercept_model": float(np.mean(intercept_model(scores) <= 0.05)),
                 }  # fmt: skip
@@ -139,20 +173,21 @@ def rows(studies: int, generator: np.random.Generator) -> Iterator[dict[str, Any
 def markdown(table: list[dict[str, Any]], studies: int) -> str:
     """The lowest and highest of all worlds, by number of trainings and patients."""
     lines = [
-        "| trainings | patients | intervals of a mean cover | of a difference | differences called |",
-        "|---|---|---|---|---|",
+        "| trainings | patients | intervals of a mean cover | of a difference | differences called "
+        "| bootstrap over patients covers a difference | crossed with trainings |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for trainings in TRAININGS[1:]:
+    for trainings in TRAININGS:
         for patients in (patient for patient in PATIENTS if patient >= FEW_PATIENTS):
             some = [row for row in table if (row["trainings"], row["patients"]) == (trainings, patients)]
-            cells = [_from_to([100 * row[name] for row in some]) for name in ("mean", "difference", "called")]
+            cells = [_from_to([100 * row[name] for row in some]) for name in (*OF_THE_PAGE, *BOOTSTRAPS)]
             lines.append(f"| {trainings} | {patients} | {' | '.join(cells)} |")
     error = 196 * (0.05 * 0.95 / studies) ** 0.5
     return "\n".join([f"Per cent, over {len(WORLDS)} kinds of studies; {studies:,} each, ± {error:.1f}:", "", *lines])
 
 
 def _from_to(values: list[float]) -> str:
-    return f"{min(values):.1f}-{max(values):.1f}"
+    return "none" if np.isnan(values).all() else f"{min(values):.1f}-{max(values):.1f}"
 
 
 def write_table(page: Path, text: str) -> None:
@@ -163,7 +198,8 @@ def write_table(page: Path, text: str) -> None:
 
 
 def _inside(found: Any) -> float:
-    return float(((found.low <= 0) & (found.high >= 0)).mean())
+    """How often intervals cover the truth; nan where the page has none, but a range or nothing."""
+    return float(((found.low <= 0) & (found.high >= 0)).mean()) if found.kinds[0] == INTERVAL else np.nan
 
 
 def of_families(studies: int, generator: np.random.Generator) -> float:
@@ -172,7 +208,7 @@ def of_families(studies: int, generator: np.random.Generator) -> float:
     base = drawn(world, 8, 3, studies, generator)[0].mean(axis=2)
     for _ in range(8):
         other = drawn(world, 8, 3, studies, generator)[0].mean(axis=2)
-        called.append(difference(other, base, SETTINGS, np.random.default_rng(1)).p)
+        called.append(difference(other, base, SETTINGS).p)
     return float(np.mean([holm(one).min() <= 0.05 for one in np.array(called).T]))
 
 
@@ -186,11 +222,12 @@ def main() -> None:
     generator = np.random.default_rng(0)
     table = list(rows(settings.studies, generator))
     print(
-        f"{'':31}{'trainings':>9}{'patients':>9}{'mean in':>9}{'diff in':>9}{'called':>8}{'flips':>8}{'mixed':>8}  what"
+        f"{'':31}{'trainings':>9}{'patients':>9}{'mean in':>9}{'diff in':>9}{'called':>8}"
+        f"{'people':>8}{'crossed':>8}{'flips':>8}{'mixed':>8}  what"
     )
     for row in table:
         numbers = "".join(
-            f"{100 * row[name]:8.1f}" for name in ("mean", "difference", "called", "sign_flips", "intercept_model")
+            f"{100 * row[name]:8.1f}" for name in (*OF_THE_PAGE, *BOOTSTRAPS, "sign_flips", "intercept_model")
         )
         print(f"{row['world']:31}{row['trainings']:9d}{row['patients']:9d}{numbers}  {row['kind']}")
     print(f"any false call among 8 strategies (Holm): {100 * of_families(settings.studies, generator):.1f} %")
@@ -200,7 +237,8 @@ def main() -> None:
     if settings.markdown:
         write_table(settings.markdown, text)
     if settings.csv:
-        write_csv(settings.csv, table, list(table[0]))
+        rounded = ({name: round(v, 5) if isinstance(v, float) else v for name, v in row.items()} for row in table)
+        write_csv(settings.csv, rounded, list(table[0]))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@
     python benchmarks/study_summary.py runs/phantom_strategies --out docs/results/phantom_strategies.csv
 
 One row per strategy, domain (``*``: all targets) and, where there are several, class (``all``: their mean), under the
-default selection rule: Dice with its interval (``interval_kind`` says over what, or that it is the range of few
-patients), object F1, share of the gap to the ceiling that was closed, seeds, and processor seconds of one training.
+default selection rule: Dice with its interval (``interval_kind`` says over what, or that it is the range of the
+patients), the difference from the baseline as the page has it, paired by patient, with its own interval
+(``difference_kind``) and p before and after Holm's correction, object F1, share of the gap to the ceiling that was
+closed, seeds, and processor seconds of one training.
 """
 
 from __future__ import annotations
@@ -21,9 +23,12 @@ from stainda.run_directory.folder import read_study
 from stainda.study.pooled_tables import is_rotating
 
 COLUMNS = (
-    "strategy", "class", "stain", "centre", "role", "dice", "dice_low", "dice_high", "object_f1", "gap_closed",
-    "n_patients", "n_seeds", "cpu_seconds", "interval_kind", "note",
+    "strategy", "class", "stain", "centre", "role", "dice", "dice_low", "dice_high", "difference",
+    "difference_low", "difference_high", "p", "p_holm", "difference_kind", "object_f1", "gap_closed", "n_patients",
+    "n_seeds", "cpu_seconds", "interval_kind", "note",
 )  # fmt: skip
+
+SHARES = ("object_f1", "gap_closed")
 
 
 def summary(run: Path) -> pd.DataFrame:
@@ -40,15 +45,22 @@ def summary(run: Path) -> pd.DataFrame:
     objects = results[results["measure"] == "object_f1"].rename(columns={"mean": "object_f1"})[[*keys, "object_f1"]]
     gaps = analysis.gaps
     gaps = gaps[(gaps["measure"] == "dice") & (gaps["selection"] == DEFAULT_RULE)][[*keys, "gap_closed"]]
+    differences = analysis.differences
+    differences = differences[(differences["measure"] == "dice") & (differences["selection"] == DEFAULT_RULE)].rename(
+        columns={"low": "difference_low", "high": "difference_high", "interval_kind": "difference_kind"}
+    )
+    compared = ["difference", "difference_low", "difference_high", "p", "p_holm", "difference_kind"]
     seconds = trials.groupby("strategy")["cpu_seconds"].mean()
     table = dice.merge(objects, on=keys, how="left").merge(gaps, on=keys, how="left")
+    table = table.merge(differences[[*keys, *compared]], on=keys, how="left")
     table["cpu_seconds"] = table["strategy"].map(seconds)
     together = table[table["domain"] == "all targets"].groupby("strategy")["dice"].mean()
     order = together.sort_values(ascending=False).index.tolist()
     table["_place"] = table["strategy"].map({name: place for place, name in enumerate(order)})
     table = table.sort_values(["_place", "class", "role", "centre", "stain"], kind="stable")
     columns = [name for name in COLUMNS if name != "class" or table["class"].nunique() > 1]
-    return table[columns].round({name: 4 for name in COLUMNS if "dice" in name or name in ("object_f1", "gap_closed")})
+    rounded = {name: 4 for name in COLUMNS if name.startswith(("dice", "difference")) or name in SHARES}
+    return table[columns].round(rounded | {"p": 6, "p_holm": 6})
 
 
 def main() -> None:

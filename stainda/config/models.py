@@ -38,12 +38,11 @@ class EvaluationConfig(Frozen):
     point_um: float = Field(
         10.0, gt=0, description="distance up to which the centre of a detection hits an annotated point, micrometres"
     )
-    resamples: int = Field(2000, ge=100, description="of the patient bootstrap, where there is one training")
+    resamples: int = Field(2000, ge=100, description="of the patient bootstrap of curves and of scores of slides")
     level: float = Field(0.95, gt=0, lt=1, description="of intervals")
     interval: Literal["percentile", "expanded", "bca"] = Field(
         "expanded",
-        description="kind of bootstrap interval where there is one training; expanded corrects the "
-        "percentile interval for few patients",
+        description="of earlier versions, for one training; read and not used: the range of the patients stands there",
     )
 
     @field_validator("threshold", mode="before")

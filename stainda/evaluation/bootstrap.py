@@ -33,7 +33,7 @@ from stainda.errors import StaindaError
 
 Method = Literal["percentile", "expanded", "bca"]
 FEW_PATIENTS = 6
-"""Below this many patients an interval is given with a warning: it is a lower bound on the uncertainty."""
+"""Below this many patients no interval of a mean is given, but the range of the patients (``crossed``)."""
 
 
 @dataclass(frozen=True)

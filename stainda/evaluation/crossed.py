@@ -11,7 +11,8 @@ are taken as independent; where they share a start the estimate is wide. How int
 
 ``benchmarks/interval_coverage.py`` holds what that keeps of its promises. Where it would not keep them nothing is
 promised: with fewer than :data:`~stainda.evaluation.bootstrap.FEW_PATIENTS` patients the range of the patients stands
-in place of an interval; with one training an interval is over patients alone, named so, and nothing is tested.
+in place of an interval, and with one training as well: an interval over patients alone covers 43 to 78 % of what other
+trainings would give where they vary by .03. Nothing is tested then.
 """
 
 from __future__ import annotations
@@ -25,15 +26,14 @@ from scipy import special
 
 from stainda.arrays import Array
 from stainda.config import EvaluationConfig
-from stainda.evaluation.bootstrap import FEW_PATIENTS, intervals
+from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.scores import nanmean
 from stainda.evaluation.widths import Spread
 
 Floats = npt.NDArray[np.float64]
 
-INTERVAL, THESE_TRAININGS, RANGE, NONE = "interval", "interval, these trainings", "range", "none"
-"""What ``low`` and ``high`` are: over patients and trainings; over patients, for these trainings only; the lowest and
-highest patient; empty."""
+INTERVAL, RANGE, NONE = "interval", "range", "none"
+"""What ``low`` and ``high`` are: an interval over patients and trainings; the lowest and highest patient; empty."""
 FIRST_STEP, DOUBLINGS, HALVINGS = 1e-3, 60, 60
 """In the search of the ends of a ratio's interval: the first step away, and how often it is doubled, then halved."""
 
@@ -116,31 +116,25 @@ def moments(parts: Sequence[Array], contrasts: Array) -> Moments:
     return Moments(mean, of_patients, of_trainings, of_rest, tuple(len(part) for part in parts), n, patients)
 
 
-def difference(first: Array, second: Array, settings: EvaluationConfig, generator: np.random.Generator) -> Estimates:
+def difference(first: Array, second: Array, settings: EvaluationConfig) -> Estimates:
     """``first - second`` of two strategies, float (trainings, patients, k) each; the trainings may differ in number."""
-    return _estimates(moments([first, second], np.array([[1.0, -1.0]])), settings, generator)
+    return _estimates(moments([first, second], np.array([[1.0, -1.0]])), settings)
 
 
-def single_mean(runs: Array, settings: EvaluationConfig, generator: np.random.Generator) -> Estimates:
+def single_mean(runs: Array, settings: EvaluationConfig) -> Estimates:
     """Mean of one strategy, float (trainings, patients, k); there is no p."""
-    return _estimates(moments([runs], np.array([[1.0]])), settings, generator)
+    return _estimates(moments([runs], np.array([[1.0]])), settings)
 
 
-def _estimates(result: Moments, settings: EvaluationConfig, generator: np.random.Generator) -> Estimates:
+def _estimates(result: Moments, settings: EvaluationConfig) -> Estimates:
     n, mean, patients = result.n, result.mean[0], result.patients[0]
     k = len(n)
     low, high, p, error, freedom = (np.full(k, np.nan) for _ in range(5))
-    known = min(result.trainings) > 1
-    enough = n >= FEW_PATIENTS
+    enough = (n >= FEW_PATIENTS) & (min(result.trainings) > 1)
     few = (n > 1) & ~enough
     if few.any():
         low[few], high[few] = np.nanmin(patients[:, few], axis=0), np.nanmax(patients[:, few], axis=0)
-    if enough.any() and not known:
-        resampled = intervals(
-            patients[:, enough], generator, resamples=settings.resamples, level=settings.level, method=settings.interval
-        )
-        low[enough], high[enough] = resampled.low, resampled.high
-    if enough.any() and known:
+    if enough.any():
         spread = result.spread(np.ones((1, k))).where(enough)
         tail = 0.5 - settings.level / 2
         half = spread.half_width(tail)
@@ -149,9 +143,7 @@ def _estimates(result: Moments, settings: EvaluationConfig, generator: np.random
         low[enough], high[enough] = mean[enough] - half, mean[enough] + half
         freedom[enough] = spread.freedom
         error[enough] = half / np.abs(special.stdtrit(spread.freedom, tail))
-    kinds = tuple(
-        NONE if size < 2 else RANGE if size < FEW_PATIENTS else INTERVAL if known else THESE_TRAININGS for size in n
-    )
+    kinds = tuple(NONE if size < 2 else INTERVAL if given else RANGE for size, given in zip(n, enough, strict=True))
     notes = tuple(note_of(int(size), min(result.trainings)) for size in n)
     return Estimates(mean, low, high, p, error, freedom, n, kinds, notes)
 
@@ -165,7 +157,7 @@ def note_of(n: int, trainings: int) -> str:
     if n < FEW_PATIENTS:
         return f"{n} patients: their range, no interval and no test (from {FEW_PATIENTS} patients on)"
     if trainings < 2:
-        return "one training each: the interval holds for these trainings only, and nothing is tested"
+        return "one training each: the range of the patients, no interval and no test"
     return ""
 
 

@@ -70,11 +70,12 @@ def dataset_precision(rows: pd.DataFrame, measure: str, settings: EvaluationConf
     pseudo = n * whole[:, None] - (n - 1) * without if n > 1 else own
     mean = float(whole.mean())
     annotated = int(rows["kind"].isin([HIT, MISSED]).sum() / max(len(seeds), 1))
-    if 1 < n < FEW_PATIENTS:
+    has_interval = n >= FEW_PATIENTS and len(seeds) > 1
+    if n > 1 and not has_interval:
         pseudo = own
-    found_of = single_mean(pseudo[..., None], settings, np.random.default_rng(0))
+    found_of = single_mean(pseudo[..., None], settings)
     low, high = float(found_of.low[0]), float(found_of.high[0])
-    if n >= FEW_PATIENTS:  # about AP itself, from which the mean of pseudo-values differs by the jackknife's bias
+    if has_interval:  # about AP itself, from which the mean of pseudo-values differs by the jackknife's bias
         moved = mean - float(nanmean(pseudo.ravel(), axis=0))
         low, high = max(low + moved, 0.0), min(high + moved, 1.0)
     return DatasetPrecision(mean, low, high, n, len(seeds), annotated, found_of.kinds[0], found_of.notes[0])

@@ -89,7 +89,7 @@ def _effects(cube: ScoreCube, domains: Sequence[str], config: StudyConfig, measu
         if name == base or base not in cube.strategies:
             continue
         first, second = (sign * cell[..., None] for cell in _on_common_cells(cube, (name, base), domains))
-        result = difference(first, second, config.evaluation, generator_for(config.seed, "bootstrap"))
+        result = difference(first, second, config.evaluation)
         n, trainings = int(result.n[0]), min(len(first), len(second))
         values = first.mean(axis=0) - second.mean(axis=0)
         sizes = effect_sizes(values)

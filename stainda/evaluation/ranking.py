@@ -87,11 +87,7 @@ def rank_strategies(runs: Sequence[Array], sign: float, settings: EvaluationConf
         few = f"{n} patients" if n < FEW_PATIENTS else "one training each"
         return Ranking(ranks, pairwise, n, settings.level, "; ".join([f"{few}: nothing is tested", *notes]))
     first, second = np.triu_indices(k, 1)
-    unused = np.random.default_rng(0)  # several trainings draw nothing
-    p = [
-        difference(kept[a][..., None], kept[b][..., None], settings, unused).p[0]
-        for a, b in zip(first, second, strict=True)
-    ]
+    p = [difference(kept[a][..., None], kept[b][..., None], settings).p[0] for a, b in zip(first, second, strict=True)]
     pairwise[first, second] = pairwise[second, first] = holm(np.array(p))
     np.fill_diagonal(pairwise, 1.0)
     return Ranking(ranks, pairwise, n, settings.level, "; ".join(notes))

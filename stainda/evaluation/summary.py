@@ -22,18 +22,15 @@ from stainda.evaluation.comparison import holm
 from stainda.evaluation.crossed import (
     INTERVAL,
     NONE,
-    THESE_TRAININGS,
     Estimates,
     difference,
     fieller,
     moments,
-    note_of,
     single_mean,
 )
 from stainda.evaluation.groups import CEILING_FAMILY, ceiling_of, family_of
 from stainda.evaluation.metrics import MEASURES, Measure, direction
 from stainda.evaluation.scores import ScoreCube
-from stainda.randomness import generator_for
 from stainda.run_directory.result_tables import RESULTS
 
 Floats = npt.NDArray[np.float64]
@@ -41,6 +38,7 @@ Floats = npt.NDArray[np.float64]
 ALL_TARGETS = "all targets"
 ALL_SOURCES = "all sources"
 ALL_CLASSES = "all"
+_ONE_TRAINING = "one training each: the share has no interval"
 
 RESULT_COLUMNS = list(RESULTS.names)
 DIFFERENCE_COLUMNS = [
@@ -87,7 +85,7 @@ class ScoreCells:
         rows = []
         for s in range(len(self.cube.strategies)):
             runs = self.runs[s, : self.cube.seeds[s]]
-            result = single_mean(_flat(runs), self.config.evaluation, self._generator())
+            result = single_mean(_flat(runs), self.config.evaluation)
             for index, (r, c) in enumerate(np.ndindex(n_regions, n_classes)):
                 if not self.present[s, :, r].any():
                     continue
@@ -123,7 +121,7 @@ class ScoreCells:
             if s == base:
                 continue
             first, second = self.aligned((s, base))
-            result = difference(_flat(first), _flat(second), self.config.evaluation, self._generator())
+            result = difference(_flat(first), _flat(second), self.config.evaluation)
             for index, (r, c) in enumerate(np.ndindex(first.shape[2:])):
                 if result.n[index] == 0:
                     continue
@@ -177,8 +175,8 @@ class ScoreCells:
                 )
                 given = not why
                 trainings = min(result.trainings)
-                kind = NONE if why else INTERVAL if trainings > 1 else THESE_TRAININGS
-                notes = [why or note_of(int(result.n[index]), trainings), self._dropped((s, base, top), r, c)]
+                spread = given and trainings > 1
+                notes = [why or (_ONE_TRAINING if trainings < 2 else ""), self._dropped((s, base, top), r, c)]
                 rows.append(
                     {
                         **self._where(s, r, c),
@@ -186,11 +184,11 @@ class ScoreCells:
                         "ceiling": result.mean[3, index],
                         "gap": result.mean[1, index],
                         "gap_closed": shares.share[index] if given else np.nan,
-                        "low": shares.low[index] if given else np.nan,
-                        "high": shares.high[index] if given else np.nan,
+                        "low": shares.low[index] if spread else np.nan,
+                        "high": shares.high[index] if spread else np.nan,
                         "n_patients": result.n[index],
                         "n_seeds": trainings,
-                        "interval_kind": kind,
+                        "interval_kind": INTERVAL if spread else NONE,
                         "note": "; ".join(filter(None, notes)),
                     }
                 )
@@ -222,9 +220,6 @@ class ScoreCells:
             "selection": self.selection,
             "measure": self.cube.measure,
         }
-
-    def _generator(self) -> np.random.Generator:
-        return generator_for(self.config.seed, "bootstrap")  # the same draws for all measures, strategies and rules
 
     def _no_share(self, gap: float, n: int, is_shown: bool) -> str:
         """Why a share of this gap is not given; empty where it is."""

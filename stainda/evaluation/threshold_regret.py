@@ -104,9 +104,7 @@ def _dice_curves(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(dice[:, 1:], index=counts["own"].index, columns=steps[1:])
 
 
-def mean_regret(
-    trainings: Sequence[pd.DataFrame], settings: EvaluationConfig, generator: np.random.Generator
-) -> Estimates | None:
+def mean_regret(trainings: Sequence[pd.DataFrame], settings: EvaluationConfig) -> Estimates | None:
     """What the chosen trainings of one strategy lost: each patient's mean over domains, then over rotations, then over
     patients and trainings as everywhere (``crossed``); one column. ``None`` where nothing is known.
 
@@ -120,5 +118,5 @@ def mean_regret(
     means = rows.groupby(["rotation", "seed", "patient"])["lost"].mean().reset_index()
     cells = means.pivot_table(index="seed", columns="patient", values="lost", aggfunc="mean").to_numpy(float)
     complete = np.isfinite(cells).all(axis=0)
-    result = single_mean(np.where(complete, cells, np.nan)[:, :, None], settings, generator)
+    result = single_mean(np.where(complete, cells, np.nan)[:, :, None], settings)
     return result if np.isfinite(nanmean(result.mean, 0)) else None

@@ -13,7 +13,6 @@ import pandas as pd
 from stainda.evaluation import ScoreCube, difference, holm
 from stainda.evaluation.metrics import direction
 from stainda.evaluation.scores import nanmean
-from stainda.randomness import generator_for
 from stainda.report import data_tables
 from stainda.report.figure_registry import add_table, register_score_table, register_table
 from stainda.report.rotation_matrix import domains_in_order
@@ -106,7 +105,7 @@ def _own_answer(view: StudyView, scores: _Scores) -> OwnAnswer:
     for name in view.look.contenders(view.look.present(list(cube.strategies))):
         if name != base:
             strategy_runs, baseline_runs = runs(name, base)
-            apart = difference(strategy_runs, baseline_runs, study.evaluation, generator_for(study.seed, "bootstrap"))
+            apart = difference(strategy_runs, baseline_runs, study.evaluation)
             if apart.n[0]:
                 differences[name] = apart
     if not differences:

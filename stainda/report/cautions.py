@@ -93,7 +93,7 @@ def _few_trainings(seeds: int, n: int) -> str:
             "estimate that poorly: intervals are wide (they cover 95 to 99 %) and tests are strict. A third training "
             "helps."
         )
-    known = "intervals hold for these trainings only, and " if n >= FEW_PATIENTS else ""
+    known = "ranges of the patients stand in place of intervals, and " if n >= FEW_PATIENTS else ""
     return (
         f"Each strategy was trained once, so how much trainings differ is unknown: {known}no strategy is called better."
     )

@@ -21,7 +21,6 @@ from stainda.evaluation.selection import DEFAULT_RULE, rule
 from stainda.evaluation.summary import ALL_TARGETS
 from stainda.files import write_text
 from stainda.progress import SILENT, Progress
-from stainda.randomness import generator_for
 from stainda.report import comparison_figures
 from stainda.report.comparison import Study, StudyComparison
 from stainda.report.drawings import draw
@@ -143,13 +142,11 @@ def _pair(first: Study, second: Study, measure: str, selection: str) -> tuple[pd
     strategies = [name for name in strategies if all(name in cube.strategies for cube in cubes)]
     if not patients or not domains or not strategies:
         return empty, facts
-    settings, seed = first.view.run.study.evaluation, first.view.run.study.seed
+    settings = first.view.run.study.evaluation
     rows = []
     for name in strategies:
         first_scores, second_scores = _on_common_cells(cubes, name, patients, domains)
-        estimate = difference(
-            second_scores[..., None], first_scores[..., None], settings, generator_for(seed, "bootstrap")
-        )
+        estimate = difference(second_scores[..., None], first_scores[..., None], settings)
         rows.append(
             {
                 "strategy": name, "first": first.key, "second": second.key, "domain": " + ".join(domains),

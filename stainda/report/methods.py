@@ -61,28 +61,19 @@ def methods_paragraph(run: LoadedRun, view: StudyView | None) -> str:
         if group_of(study, strategy.name) == "few"
     ]
     statistics = study.evaluation
-    kind = {
-        "expanded": "percentile intervals expanded for small samples (Hesterberg 2015)",
-        "percentile": "percentile intervals",
-        "bca": "bias-corrected and accelerated intervals (Efron 1987)",
-    }[statistics.interval]
     spread = (
-        "intervals from the variance over patients and that over trainings (the mean of the half widths of Student's t "
-        "with the degrees of freedom of Satterthwaite 1946 and of Howe 1974; with two trainings the latter), and "
-        "strategies were compared with the baseline by the corresponding two-sided test, paired by patient, with "
-        "Holm's correction"
+        f"{percent(statistics.level)} intervals from the variance over patients and that over trainings (the mean of "
+        "the half widths of Student's t with the degrees of freedom of Satterthwaite 1946 and of Howe 1974; with two "
+        "trainings the latter), and strategies were compared with the baseline by the corresponding two-sided test, "
+        "paired by patient, with Holm's correction"
     )
     if study.protocol.seeds < 2:
-        spread = (
-            f"patient-bootstrap {kind} ({statistics.resamples} resamples), which hold for these trainings only; "
-            "with one "
-            "training each, strategies were not tested against each other"
-        )
+        spread = "the range of the patients; with one training each, strategies were not tested against each other"
     parts.append(
         "Counts of pixels and of objects "
         f"(matched one-to-one at an intersection over union of at least {statistics.iou:g}) were summed over the "
         "slides of a patient within a domain before the measure was computed, scores were averaged over seeds, and "
-        f"patients were weighted equally. Uncertainty is given as {percent(statistics.level)} {spread}. With fewer "
+        f"patients were weighted equally. Uncertainty is given as {spread}. With fewer "
         "than "
         f"{FEW_PATIENTS} patients the range of the patients is given instead, and nothing is tested."
     )

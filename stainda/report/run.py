@@ -58,7 +58,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     PROPAGATION.path: ("id", "class", "source", "target", "status", "reason"),
     AGREEMENT.path: ("target", "class", "id", "dice", "centroid_distance_px"),
     UNSUPERVISED.path: ("strategy", "trial", "seed", "checkpoint"),
-    ALIGNMENT_EFFECTS.path: EFFECT_SUMMARY_COLUMNS,
+    ALIGNMENT_EFFECTS.path: tuple(name for name in EFFECT_SUMMARY_COLUMNS if name in ALIGNMENT_EFFECTS.needed),
     FIELDS.path: ("slide", "x", "y", "downsample"),
     DOMAIN_GAP.path: GAP_COLUMNS,
     ENCODERS.path: ENCODERS.names,
@@ -248,7 +248,7 @@ class LoadedRun:
     def effects(self) -> dict[str, Effect]:
         """What the alignment of each strategy did in its trainings, by strategy; those that align nothing have none."""
         rows = self.tables.get(ALIGNMENT_EFFECTS.path, pd.DataFrame())
-        fields = rows[list(EFFECT_SUMMARY_COLUMNS)] if len(rows) else rows
+        fields = rows.reindex(columns=list(EFFECT_SUMMARY_COLUMNS))  # an earlier version did not say the losses
         effects = (Effect(**{**row, "reason": row["reason"] or ""}) for row in fields.to_dict("records"))
         return {measured.strategy: measured for measured in join_effects(effects)}
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from stainda.errors import RecordError
 from stainda.evaluation import MEASURES, Analysis, Measure, analyse, chosen_records
-from stainda.evaluation.crossed import INTERVAL, THESE_TRAININGS
+from stainda.evaluation.crossed import INTERVAL
 from stainda.evaluation.groups import ceiling_of, group_of
 from stainda.evaluation.insights import Insights, insights
 from stainda.evaluation.selection import DEFAULT_RULE
@@ -205,7 +205,7 @@ def sample(rows: pd.DataFrame, level: str, overall: bool = False, noun: str = "d
     noun = ("test patient" if counts[-1] == 1 else "test patients") + ("" if overall else f" per {noun}")
     if counts[-1] == 1:
         return f"{people} {noun}: no intervals; hollow marks."
-    hollow = " Hollow marks: no interval." if not shown["interval_kind"].isin([INTERVAL, THESE_TRAININGS]).all() else ""
+    hollow = " Hollow marks: no interval." if not shown["interval_kind"].eq(INTERVAL).all() else ""
     lines = spread_words((shown if overall else rows)["interval_kind"], level)
     return f"Marks: means over patients; lines: {lines}; {people} {noun}.{hollow}"
 

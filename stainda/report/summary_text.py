@@ -11,7 +11,7 @@ import pandas as pd
 from stainda.config import StudyConfig
 from stainda.evaluation.analysis import Analysis
 from stainda.evaluation.bootstrap import FEW_PATIENTS
-from stainda.evaluation.crossed import RANGE, THESE_TRAININGS
+from stainda.evaluation.crossed import RANGE
 from stainda.evaluation.metrics import MEASURES
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_CLASSES, ALL_TARGETS
@@ -72,8 +72,7 @@ def spread_of(row: pd.Series, level: float, digits: int = 2, scale: float = 1.0,
         return ""
     if row["interval_kind"] == RANGE:
         return f"patients from {shown}{unit}"
-    these = " for these trainings" if row["interval_kind"] == THESE_TRAININGS else ""
-    return f"{percent(level)} interval{these} {shown}{unit}"
+    return f"{percent(level)} interval {shown}{unit}"
 
 
 def answer_measure(study: StudyConfig) -> str:

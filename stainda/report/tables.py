@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from stainda.evaluation.bootstrap import FEW_PATIENTS
-from stainda.evaluation.crossed import INTERVAL, RANGE, THESE_TRAININGS
+from stainda.evaluation.crossed import INTERVAL, RANGE
 
 MANY = 4
 """A note of so many rows stands once, below the table."""
@@ -103,8 +103,7 @@ def spread_words(kinds: Iterable[str], level: str) -> str:
     """What the ends next to some means are, by their ``interval_kind``."""
     texts = {
         INTERVAL: f"{level} intervals over patients and trainings",
-        THESE_TRAININGS: f"{level} intervals over patients, for these trainings only",
-        RANGE: f"ranges of fewer than {FEW_PATIENTS} patients, no intervals",
+        RANGE: f"ranges of the patients, no intervals (fewer than {FEW_PATIENTS} patients, or one training)",
     }
     result = set(kinds)
     return "; ".join(text for kind, text in texts.items() if kind in result) or "no intervals"

@@ -10,7 +10,6 @@ from stainda.evaluation.convergence import RISING, judge_curve, rising_sentence
 from stainda.evaluation.left_out import ALL
 from stainda.evaluation.pooling import pair_label
 from stainda.evaluation.threshold_regret import ThresholdRegret, mean_regret, threshold_regret
-from stainda.randomness import generator_for
 from stainda.report.figure_registry import register_score_table, register_table
 from stainda.report.registered_scores import pair_words
 from stainda.report.result_tables import strategy_cell
@@ -34,7 +33,7 @@ def lost_by_threshold(view: StudyView, measure: str) -> PageTable | None:
         jobs = {run.reported_job(job) for job in chosen.loc[chosen["strategy"] == name, "job"]}
         mine = [_chosen_on_targets(view, rotation, regret, jobs) for rotation, regret in result]
         table = pd.concat([trainings for trainings, _ in mine])
-        lost = mean_regret([patients for _, patients in mine], study.evaluation, generator_for(study.seed, "regret"))
+        lost = mean_regret([patients for _, patients in mine], study.evaluation)
         if table.empty or lost is None:
             continue
         kinds.add(lost.kinds[0])

@@ -141,7 +141,10 @@ ALIGNMENT_EFFECTS = Table(
         *columns("number",
                  gradient_ratio="median over the second half of the steps of the added gradient over the task's",
                  largest_ratio="largest at any step", discriminator_accuracy="mean over the second half of the steps",
-                 chance_accuracy="of a blind discriminator",
+                 chance_accuracy="of a blind discriminator"),
+        *columns("number", True, discriminator_loss="its cross-entropy, mean over the second half of the steps, nats",
+                 chance_loss="of a blind discriminator, nats"),
+        *columns("number",
                  distance_first="what the method minimises, at the first step",
                  distance_last="the same at the last step"),
         *columns("text", reason="why it was not effective; empty where it was"),
@@ -185,8 +188,8 @@ ENCODERS = Table(
 
 _INTERVAL = columns(
     "text",
-    interval_kind="what `low` and `high` are: `interval` (over patients and trainings), `interval, these trainings` "
-    "(one training: over patients alone), `range` (fewer than six patients: lowest and highest) or `none`",
+    interval_kind="what `low` and `high` are: `interval` (over patients and trainings), `range` (fewer than six "
+    "patients or one training: lowest and highest patient) or `none`",
 )
 _NOTE = columns("text", note="what to know about the row")
 _MEAN = columns("number", mean="mean over test patients", low="lower end", high="upper end")

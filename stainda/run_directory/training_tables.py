@@ -202,7 +202,7 @@ TRAINING = Table(
 
 EFFECT = Table(
     "jobs/<job>/effect.csv",
-    "what the alignment did at twelve steps; of strategies that align",
+    "what the alignment did at twelve steps or more, in every epoch; of strategies that align",
     "training",
     see="report",
     columns=(
@@ -213,6 +213,9 @@ EFFECT = Table(
                  chance_accuracy="of a blind discriminator", discriminator_loss="cross-entropy, nats",
                  chance_loss="of a blind discriminator, nats",
                  distance="what the method minimises, without its weight"),
+        *columns("number", True,
+                 patches="patches that the discriminator judged, positions of one patch counting once; domains that "
+                         "are not equally many count as fewer"),
     ),
 )  # fmt: skip
 

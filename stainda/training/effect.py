@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from stainda.run_directory.training_tables import EFFECT
-from stainda.strategies.align.base import Align, Step
+from stainda.strategies.align.base import Align, DomainAnswers, Step
 
 MEASUREMENTS = 12
-"""How often a training is measured, evenly over its steps; each costs two backward passes."""
+"""How often a training is measured at least, evenly over its steps; each costs two backward passes."""
 
 EFFECT_COLUMNS = EFFECT.names
 
@@ -28,16 +28,23 @@ class Verdicts:
         accuracy: mean over domains of the share of their rows that are named right; chance is one over the domains.
         loss: cross-entropy, every domain counting alike, in nats; chance is the logarithm of their number.
         domains: how many domains are present.
+        patches: as many patches, the same number of each domain, give the accuracy of a blind discriminator the same
+            standard error. Positions of one patch are alike and count as one patch: with n_d patches of domain d, all
+            with as many positions, it is ``K² / Σ 1/n_d``.
     """
 
     accuracy: float
     loss: float
     domains: int
+    patches: float
 
 
-def measured_steps(total: int, measurements: int = MEASUREMENTS) -> frozenset[int]:
-    """Steps (from 0) at which a training of ``total`` steps is measured: the middles of as many equal parts."""
-    count = min(total, measurements)
+def measured_steps(total: int, epochs: int, least: int = MEASUREMENTS) -> frozenset[int]:
+    """Steps (from 0) at which a training of ``total`` steps is measured: the middles of equal parts.
+
+    There are as many parts as epochs, but at least ``least``, so that every epoch is measured.
+    """
+    count = min(total, max(epochs, least))
     return frozenset(int((part + 0.5) * total / count) for part in range(count))
 
 
@@ -98,14 +105,22 @@ def gradient_ratio(
     return float((both - plain).norm()) / size if size else math.nan
 
 
-def judge(logits: Tensor, labels: Tensor) -> Verdicts:
-    """The verdicts of a discriminator, ``[M, K]`` logits and ``[M]`` labels; every domain counts alike."""
+def judge(answers: DomainAnswers) -> Verdicts:
+    """The verdicts of a discriminator; every domain counts alike."""
+    logits, labels = answers.logits.detach(), answers.labels
     losses = functional.cross_entropy(logits.float(), labels, reduction="none")
     right = (logits.argmax(1) == labels).float()
     present = labels.unique()
     accuracy = torch.stack([right[labels == domain].mean() for domain in present]).mean()
     loss = torch.stack([losses[labels == domain].mean() for domain in present]).mean()
-    return Verdicts(float(accuracy), float(loss), len(present))
+    patches = len(present) ** 2 / sum(1 / _patches(answers.patches[labels == domain]) for domain in present)
+    return Verdicts(float(accuracy), float(loss), len(present), patches)
+
+
+def _patches(patches: Tensor) -> float:
+    """How many patches rows are of; fewer where some have more rows than others (Kish's effective sample size)."""
+    rows = patches.unique(return_counts=True)[1].double()
+    return float(rows.sum() ** 2 / (rows**2).sum())
 
 
 def measure(align: Align, step: Step, ratio: float, generator: torch.Generator) -> list[dict[str, Any]]:
@@ -120,8 +135,8 @@ def measure(align: Align, step: Step, ratio: float, generator: torch.Generator) 
     result = align.distance(apart)
     head["distance"] = None if result is None else _rounded(float(result.detach()))
     rows = []
-    for name, (logits, labels) in align.verdicts(apart).items():
-        judged = judge(logits.detach(), labels)
+    for name, answers in align.verdicts(apart).items():
+        judged = judge(answers)
         rows.append(
             {
                 **head,
@@ -130,6 +145,7 @@ def measure(align: Align, step: Step, ratio: float, generator: torch.Generator) 
                 "chance_accuracy": _rounded(1 / judged.domains),
                 "discriminator_loss": _rounded(judged.loss),
                 "chance_loss": _rounded(math.log(judged.domains)),
+                "patches": _rounded(judged.patches),
             }
         )
     return rows or [head]

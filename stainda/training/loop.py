@@ -64,7 +64,7 @@ class TrainingLoop:
         self._epochs = config.epochs if first is None else len(first.scores)
         self._kept_share = ShareKeeper(align.share if isinstance(align, ScheduledAlign) else None)
         total = config.epochs * config.steps_per_epoch
-        self._measured = measured_steps(total) if align.adds_loss else frozenset()
+        self._measured = measured_steps(total, config.epochs) if align.adds_loss else frozenset()
         self._scores: list[float] = []
         self._best, self._best_epoch, self._steps, self._steps_seconds = -1.0, 0, 0, 0.0
         key = f"{job.hash}/{len(prepared.chosen.train)}/{len(prepared.chosen.unlabelled)}"

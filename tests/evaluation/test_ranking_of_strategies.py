@@ -27,7 +27,7 @@ def test_pairs_are_the_tests_over_patients_and_trainings_with_holms_correction()
     rng = np.random.default_rng(5)
     runs = [rng.normal(mean, 0.05, (3, 9)) for mean in (0.5, 0.55, 0.62)]
     found = rank_strategies(runs, 1, SETTINGS)
-    p = [difference(runs[a][..., None], runs[b][..., None], SETTINGS, rng).p[0] for a, b in ((0, 1), (0, 2), (1, 2))]
+    p = [difference(runs[a][..., None], runs[b][..., None], SETTINGS).p[0] for a, b in ((0, 1), (0, 2), (1, 2))]
     assert found.pairwise[np.triu_indices(3, 1)] == pytest.approx(holm(np.array(p)))
     assert (np.diag(found.pairwise) == 1).all() and np.array_equal(found.pairwise, found.pairwise.T)
 

@@ -8,6 +8,7 @@ from record_makers import counts_for, rows_of
 
 from stainda.errors import LeakError, RecordError
 from stainda.evaluation import SelectionRule, as_records, chosen_records, rule, select
+from stainda.evaluation.selection import as_reported
 
 
 def two_trials() -> pd.DataFrame:
@@ -118,3 +119,11 @@ def test_scores_without_labels_choose_between_trials_and_a_rule_without_its_scor
         assert not choices.loc[score, "uses_target_labels"]
     assert "clusters" not in choices.index and "validation_and_clusters" not in choices.index
     assert "validation_and_information" in choices.index
+
+
+def test_a_training_made_again_is_reported_in_place_of_the_one_it_repeats():
+    rows = pd.DataFrame(
+        [("a", 0, 1, "best", 0.5), ("a", 0, 1, "refit", 0.6), ("a", 0, 1, "last", 0.4), ("a", 0, 2, "best", 0.7)],
+        columns=["strategy", "trial", "seed", "checkpoint", "value"],
+    )
+    assert as_reported(rows)["value"].tolist() == [0.6, 0.7]

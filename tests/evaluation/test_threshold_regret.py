@@ -59,6 +59,16 @@ def test_the_best_threshold_of_a_domain_is_that_of_trying_them_all_on_the_pixels
     assert row["n_patients"] == 3
 
 
+def test_validation_slides_are_no_part_of_what_was_lost():
+    slides = {("B", name): slide(seed, -1.5) for seed, name in enumerate("pqr")}
+    pixels, records = tables(slides, 0.5)
+    others, their_records = tables({("B", "v"): slide(7, 2.0), ("B", "p"): slide(8, 2.0)}, 0.5)
+    with_them = threshold_regret(
+        pd.concat([pixels, others.assign(split="val")]), pd.concat([records, their_records.assign(split="val")])
+    )
+    pd.testing.assert_frame_equal(with_them.trainings, threshold_regret(pixels, records).trainings)
+
+
 def test_a_threshold_between_those_tried_can_be_the_best_and_loses_nothing():
     shares = np.full((2, 20, 20), 0.01)
     truth = np.zeros((20, 20), np.uint8)

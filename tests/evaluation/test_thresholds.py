@@ -6,7 +6,6 @@ import pytest
 from stainda.errors import ConfigError
 from stainda.evaluation.thresholds import (
     GRID,
-    PRIOR,
     choose_threshold,
     dice_at,
     dice_by_threshold,
@@ -43,12 +42,19 @@ def test_dice_at_every_threshold_is_that_of_the_pixels_at_or_above_it():
 @pytest.mark.parametrize("patients", [1, 2, 6])
 def test_the_prior_asks_for_a_gain_that_grows_with_the_distance_and_falls_with_the_patients(patients):
     far = 0.2  # 0.3 from the middle
-    needed = PRIOR / patients * 0.3**2
+    needed = 2.0 / patients * 0.3**2
     for gain, expected in ((needed + 0.01, far), (needed - 0.01, 0.5)):
         dice = np.full((patients, len(GRID)), 0.3)
         dice[:, GRID == 50] = 0.5
         dice[:, GRID == 20] = 0.5 + gain
         assert robust_threshold(dice) == expected
+
+
+@pytest.mark.parametrize("rule", ["pooled", "robust"])
+def test_of_equal_thresholds_the_one_nearest_one_half_is_taken(rule):
+    perfect = counts_of(own={80: 10}, other={})  # every threshold up to 0.8 has a Dice of 1
+    assert choose_threshold(perfect[None], rule) == 0.5
+    assert choose_threshold(counts_of(own={40: 10}, other={})[None], "pooled") == 0.4
 
 
 def test_one_patient_far_off_does_not_move_the_threshold_of_all():

@@ -536,6 +536,7 @@ def _evidence(folder: Path, jobs: list[dict], cohort: list[dict]) -> None:
         {
             **{name: job[name] for name in ("strategy", "trial", "seed", "job")}, "jobs": 1, "not_effective": 0,
             "gradient_ratio": 0.12, "largest_ratio": 0.2, "discriminator_accuracy": 0.71, "chance_accuracy": 0.5,
+            "discriminator_loss": 0.583, "chance_loss": 0.693147,
             "distance_first": None, "distance_last": None, "reason": "",
         }
         for job in jobs if job["strategy"] == "dann" and job["state"] == "complete"

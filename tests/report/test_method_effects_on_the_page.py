@@ -22,8 +22,16 @@ def _all(run, **values):
 def test_a_method_that_acted_has_its_numbers(run):
     table = method_effects(load_run(run))
     (row,) = table.rows
-    assert [cell.text for cell in row[1:3]] == ["12%", "0.71 (chance 0.50)"] and row[6].text == "yes"
+    shown = [cell.text for cell in row[1:4]]
+    assert shown == ["12%", "0.71 (chance 0.50)", "0.58 (chance 0.69)"] and row[7].text == "yes"
     assert table.frame["jobs"].tolist() == [len(pd.read_csv(run / "alignment_effects.csv"))]
+
+
+def test_a_run_of_an_earlier_version_has_no_losses(run):
+    path = run / "alignment_effects.csv"
+    pd.read_csv(path, dtype={"job": str}).drop(columns=["discriminator_loss", "chance_loss"]).to_csv(path, index=False)
+    (row,) = method_effects(load_run(run)).rows
+    assert [cell.text for cell in row[2:4]] == ["0.71 (chance 0.50)", ""] and row[7].text == "yes"
 
 
 def test_one_that_did_not_is_marked_wherever_its_scores_stand(run):

@@ -220,11 +220,11 @@ def test_a_difference_is_claimed_where_the_test_shows_it_and_nowhere_else(full):
     assert ("is shown to be better" in page.text) == (least <= 0.05)
 
 
-def test_one_training_claims_nothing_and_names_its_intervals(tmp_path, monkeypatch):
+def test_one_training_claims_nothing_and_has_ranges_of_patients(tmp_path, monkeypatch):
     monkeypatch.setattr("stainda.report.writer.draw", undrawn)
     page = Reader(make_report(make_run(tmp_path / "run", **{**SMALL, "test_patients": 8, "seeds": 1})))
     assert "but with one training of each strategy, chance in training" in page.text
-    assert "interval for these trainings" in page.text and "is shown to be better" not in page.text
+    assert "patients from" in page.text and "% interval" not in page.text and "is shown to be better" not in page.text
     assert "strategies were not tested against each other" in page.text
 
 

@@ -10,6 +10,8 @@ from torch import nn
 
 from stainda.config import load_strategy
 from stainda.strategies import build
+from stainda.strategies.align.base import DomainAnswers
+from stainda.strategies.align.support.map_discriminators import of_two_sides
 from stainda.training import effect, log, loop, train_on
 from stainda.training.effect import EFFECT_COLUMNS, gradient_ratio, judge, measured_steps
 
@@ -39,16 +41,44 @@ def test_a_reversed_gradient_counts_as_what_reaches_the_network():
 def test_every_domain_counts_alike_in_a_verdict():
     """Three rows of a domain named right, one of another named wrong: half right, not three quarters."""
     logits = torch.tensor([[2.0, 0.0]] * 4)
-    found = judge(logits, torch.tensor([0, 0, 0, 1]))
+    found = judge(DomainAnswers(logits, torch.tensor([0, 0, 0, 1]), torch.arange(4)))
     right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
     assert (found.accuracy, found.domains) == (0.5, 2) and found.loss == pytest.approx((right + wrong) / 2)
-    blind = judge(torch.zeros(6, 3), torch.tensor([0, 0, 1, 1, 2, 2]))
-    assert blind.loss == pytest.approx(math.log(3)) and blind.accuracy == pytest.approx(1 / 3)
+    assert found.patches == pytest.approx(4 / (1 / 3 + 1))
+    blind = judge(DomainAnswers(torch.zeros(6, 3), torch.tensor([0, 0, 1, 1, 2, 2]), torch.arange(6)))
+    assert blind.loss == pytest.approx(math.log(3)) and blind.accuracy == pytest.approx(1 / 3) and blind.patches == 6
+
+
+def test_positions_of_one_patch_count_once():
+    sides = [torch.zeros(3, 2, 4, 5), torch.zeros(3, 2, 4, 5)]
+    assert judge(of_two_sides(sides)).patches == pytest.approx(6)
+    assert judge(of_two_sides([side[:, :1] for side in sides])).patches == pytest.approx(6)
+    labels, patches = torch.tensor([0] * 4 + [1] * 2), torch.tensor([0, 0, 0, 1, 2, 3])
+    uneven = judge(DomainAnswers(torch.zeros(6, 2), labels, patches))  # 4² / (3² + 1²) = 1.6 patches on the first side
+    assert uneven.patches == pytest.approx(4 / (1 / 1.6 + 1 / 2))
+
+
+def test_the_number_of_patches_gives_the_standard_error():
+    """Over many steps of a blind discriminator that answers alike at all positions of a patch, domains unequal."""
+    generator, labels = torch.Generator().manual_seed(0), torch.tensor([0] * 6 + [1] * 3 + [2] * 9)
+    repeated = torch.arange(18).repeat_interleave(4)
+    found = []
+    for _ in range(2000):
+        logits = torch.rand(18, 3, generator=generator)
+        found.append(judge(DomainAnswers(logits[repeated], labels[repeated], repeated)))
+    spread = torch.tensor([verdict.accuracy for verdict in found]).std()
+    assert float(spread) == pytest.approx(math.sqrt(1 / 3 * 2 / 3 / found[0].patches), rel=0.05)
 
 
 def test_measurements_lie_evenly_over_the_steps():
-    assert sorted(measured_steps(24, 4)) == [3, 9, 15, 21]
-    assert sorted(measured_steps(3, 12)) == [0, 1, 2]
+    assert sorted(measured_steps(24, 1, least=4)) == [3, 9, 15, 21]
+    assert sorted(measured_steps(3, 1)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("epochs", [1, 5, 7, 12, 13, 30, 250])
+def test_every_epoch_is_measured_and_every_training_twelve_times(epochs):
+    steps = measured_steps(epochs * 20, epochs)
+    assert {step // 20 for step in steps} == set(range(epochs)) and len(steps) == max(12, epochs)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +99,9 @@ def test_every_discriminator_is_recorded(name, tmp_path):
     for row in late:
         assert 0 <= float(row["discriminator_accuracy"]) <= 1 and float(row["chance_accuracy"]) == 0.5
         assert float(row["discriminator_loss"]) > 0 and float(row["gradient_ratio"]) > 0
+        assert float(row["patches"]) == pytest.approx(
+            2 * job.training.batch_size, rel=0.5 if name in ("gvb", "cdan") else 1e-6
+        )
 
 
 @pytest.mark.parametrize(
@@ -95,7 +128,7 @@ def test_measuring_changes_no_weight(tmp_path, monkeypatch):
     job = make_job(load_strategy("dann").model_dump(), epochs=2, steps_per_epoch=3)
     data = make_data(job, per_slide=4)
     train_on(job, data, tmp_path / "measured")
-    monkeypatch.setattr(loop, "measured_steps", lambda total: effect.measured_steps(total, 1))
+    monkeypatch.setattr(loop, "measured_steps", lambda total, epochs: effect.measured_steps(total, 1, least=1))
     train_on(job, data, tmp_path / "once")
     assert (tmp_path / "measured" / "model.safetensors").read_bytes() == (
         tmp_path / "once" / "model.safetensors"

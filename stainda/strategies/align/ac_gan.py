@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from stainda.strategies.align.base import FeatureAlign, JudgedAlign, Site, Step
+from stainda.strategies.align.base import DomainAnswers, FeatureAlign, JudgedAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -55,6 +55,10 @@ class AcGan(JudgedAlign, FeatureAlign):
             "discriminator": PooledDiscriminator(site.channels, self.hidden, 2, self.discriminator_norm),
         }
 
+    @property
+    def judges_vectors(self) -> bool:
+        return True
+
     def losses(self, step: Step) -> dict[str, Tensor]:
         from torch.nn import functional
 
@@ -73,13 +77,15 @@ class AcGan(JudgedAlign, FeatureAlign):
             "generator": fooled,
         }
 
-    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+    def verdicts(self, step: Step) -> dict[str, DomainAnswers]:
         import torch
 
         judge = step.modules["discriminator"]
         real, made = judge(self._real(step)), judge(self._seen(step, self._made(step)[0])[0])
         labels = torch.cat([real.new_ones(len(real)), real.new_zeros(len(made))]).long()
-        return {"discriminator": (torch.cat([real, made]), labels)}
+        return {
+            "discriminator": DomainAnswers(torch.cat([real, made]), labels, torch.arange(len(labels)).to(labels.device))
+        }
 
     def _made(self, step: Step) -> tuple[Tensor, Tensor]:
         """Patches ``[N, C, H, W]`` as many as are labelled, and the class ``[N]`` that each was made for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from stainda.strategies.align.adversarial import Adversarial, dense_cross_entropy
-from stainda.strategies.align.base import Batch, Site, Step
+from stainda.strategies.align.base import Batch, DomainAnswers, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Adda(Adversarial):
         if step.progress < self.warm_up:
             return {}
         discriminator = step.modules["discriminator"]
-        real, moved = (seen for seen, _ in self.judged(step))
+        real, moved = (seen for seen, *_ in self.judged(step))
 
         def named(verdict: Tensor, side: int) -> Tensor:
             return dense_cross_entropy(verdict, verdict.new_full((len(verdict),), side).long()).mean()
@@ -60,7 +60,7 @@ class Adda(Adversarial):
         domain_loss = 0.5 * (named(discriminator(real), 0) + named(discriminator(moved.detach()), 1))
         return {"domain": domain_loss, "inverted": self.strength(step) * named(frozen_call(discriminator, moved), 0)}
 
-    def judged(self, step: Step) -> list[tuple[Tensor, Tensor]]:
+    def judged(self, step: Step) -> list[tuple[Tensor, Tensor, Tensor]]:
         import torch
 
         from stainda.strategies.align.support.rows import both_rows
@@ -71,7 +71,7 @@ class Adda(Adversarial):
             features = FeatureTap(before, self.layer).until(step.compared.images)
         kept = Batch(step.compared.images, step.compared.domains, features)
         rows = both_rows(step, self.features, self.samples, predictions=False, source=kept)
-        return [(row.features, row.domains) for row in rows]
+        return [(row.features, row.domains, row.patch) for row in rows]
 
-    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+    def verdicts(self, step: Step) -> dict[str, DomainAnswers]:
         return {} if step.progress < self.warm_up else super().verdicts(step)

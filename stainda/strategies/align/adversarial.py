@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stainda.strategies.align.base import FeatureAlign, JudgedAlign, Site, Step
+from stainda.strategies.align.base import DomainAnswers, FeatureAlign, JudgedAlign, Site, Step
 from stainda.strategies.parts import Field
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ class Adversarial(JudgedAlign, FeatureAlign):
     )
     hidden: int = Field(64, ge=1, description="channels of the discriminator's hidden layers")
 
+    @property
+    def judges_vectors(self) -> bool:
+        return True
+
     def strength(self, step: Step) -> float:
         """λ at this step."""
         return self.weight * self.growth(step)
@@ -48,21 +52,20 @@ class Adversarial(JudgedAlign, FeatureAlign):
         """
         return domains if self.domains == "each" else (domains >= n_sources).long()
 
-    def judged(self, step: Step) -> list[tuple[Tensor, Tensor]]:
-        """What the discriminator reads of source and target, and the domain of each patch or row of it."""
-        return [(rows.features, rows.domains) for rows in self.rows(step)]
+    def judged(self, step: Step) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """What the discriminator reads of source and target; of each patch or row of it the domain, and its patch."""
+        return [(rows.features, rows.domains, rows.patch) for rows in self.rows(step)]
 
-    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
-        from torch import cat
-
-        from stainda.strategies.align.support.rows import rows_of
+    def verdicts(self, step: Step) -> dict[str, DomainAnswers]:
+        from stainda.strategies.align.support.rows import joined_answers, rows_of
 
         result = []
-        for seen, domains in self.judged(step):
+        for seen, domains, patch in self.judged(step):
             logits = step.modules["discriminator"](seen)
-            labels = self.labels(domains, step.n_sources).repeat_interleave(logits[0, 0].numel())
-            result.append((rows_of(logits), labels))
-        return {"discriminator": (cat([logits for logits, _ in result]), cat([sides for _, sides in result]))}
+            labels, positions = self.labels(domains, step.n_sources), logits[0, 0].numel()
+            repeated = [rows.repeat_interleave(positions) for rows in (labels, patch)]
+            result.append(DomainAnswers(rows_of(logits), *repeated))
+        return {"discriminator": joined_answers(result)}
 
     def rows(self, step: Step) -> tuple[Rows, Rows]:
         """The chosen rows of source and target."""

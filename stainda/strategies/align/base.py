@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pydantic import model_validator
+
 from stainda.strategies.parts import Field, Part, register
 
 if TYPE_CHECKING:
@@ -84,6 +86,16 @@ class DenseBatch:
     inside: Tensor
     known: Tensor
     loss: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class DomainAnswers:
+    """What a discriminator answers at one step: logits ``[M, K]``; long ``[M]``: the right answers, and the patch of
+    each row by a number of its own (positions of one patch are alike)."""
+
+    logits: Tensor
+    labels: Tensor
+    patches: Tensor
 
 
 @dataclass(frozen=True)
@@ -263,12 +275,8 @@ class Align(Part):
         """Loss terms by name, weighted, each a scalar."""
         raise NotImplementedError
 
-    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
-        """What each discriminator answers at this step and what it should, for the record of whether it can tell.
-
-        Returns:
-            By the discriminator's name, logits ``[M, K]`` and labels long ``[M]``; empty for a part without.
-        """
+    def verdicts(self, step: Step) -> dict[str, DomainAnswers]:
+        """What each discriminator answers at this step, by its name, for the record of whether it can tell."""
         return {}
 
     def distance(self, step: Step) -> Tensor | None:
@@ -365,6 +373,17 @@ class JudgedAlign(ScheduledAlign):
     discriminator_norm: DiscriminatorNorm = Field(
         "none", description="of the discriminators: none, instance (of maps alone) or spectral"
     )
+
+    @property
+    def judges_vectors(self) -> bool:
+        """Whether the discriminators read vectors, of which there is no instance normalisation."""
+        return False
+
+    @model_validator(mode="after")
+    def _has_what_is_normalised(self) -> JudgedAlign:
+        if self.discriminator_norm == "instance" and self.judges_vectors:
+            raise ValueError(f"discriminator_norm: instance needs maps, and {self.name} judges vectors: take spectral")
+        return self
 
     def rates(self) -> Mapping[str, float]:
         return dict.fromkeys(self.judges, self.discriminator_rate)

@@ -54,11 +54,11 @@ class Cdan(Adversarial):
             verdicts.append((loss * certainty(condition) if self.entropy else loss).mean())
         return {"domain": 0.5 * (verdicts[0] + verdicts[1])}
 
-    def judged(self, step: Step) -> list[tuple[Tensor, Tensor]]:
+    def judged(self, step: Step) -> list[tuple[Tensor, Tensor, Tensor]]:
         result = []
         for rows in self.rows(step):
             assert rows.probabilities is not None
-            result.append((self.joint(rows.features, rows.probabilities, step), rows.domains))
+            result.append((self.joint(rows.features, rows.probabilities, step), rows.domains, rows.patch))
         return result
 
     @staticmethod

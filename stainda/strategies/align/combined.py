@@ -10,7 +10,7 @@ from pydantic import field_validator
 
 from stainda.config import PartConfig
 from stainda.errors import ConfigError
-from stainda.strategies.align.base import Align, Grouping, Manner, Site, Step
+from stainda.strategies.align.base import Align, DomainAnswers, Grouping, Manner, Site, Step
 from stainda.strategies.parts import Field, build_part, register
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class CombinedAlign(Align):
                 result[key] = value
         return result
 
-    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+    def verdicts(self, step: Step) -> dict[str, DomainAnswers]:
         return {
             f"{name}_{key}": verdict
             for name, part in self.members.items()

@@ -37,11 +37,15 @@ class Dann(Adversarial):
         discriminator = PooledDiscriminator if self.features == "pooled" else SpatialDiscriminator
         return {"discriminator": discriminator(site.channels, self.hidden, self.outputs(site), self.discriminator_norm)}
 
+    @property
+    def judges_vectors(self) -> bool:
+        return self.features != "spatial"
+
     def losses(self, step: Step) -> dict[str, Tensor]:
         assert step.target is not None
         reversal, hook = self._hooks
         reversal.update_weight(self.strength(step))
-        (source, own), (target, others) = self.judged(step)
+        (source, own, _), (target, others, _) = self.judged(step)
         context = {
             "src_imgs_features": source,
             "target_imgs_features": target,
@@ -52,11 +56,14 @@ class Dann(Adversarial):
         _, losses = hook(context, {})
         return {"domain": 0.5 * (losses["src_domain_loss"].mean() + losses["target_domain_loss"].mean())}
 
-    def judged(self, step: Step) -> list[tuple[Tensor, Tensor]]:
+    def judged(self, step: Step) -> list[tuple[Tensor, Tensor, Tensor]]:
         if self.features == "sampled":
             return super().judged(step)
+        from torch import arange
+
         assert step.target is not None
-        return list(zip(step.features(), (step.compared.domains, step.target.domains), strict=True))
+        sides = zip(step.features(), (step.compared.domains, step.target.domains), strict=True)
+        return [(seen, domains, arange(len(domains), device=domains.device)) for seen, domains in sides]
 
     @cached_property
     def _hooks(self) -> tuple[Any, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stainda.strategies.align.base import FeatureAlign, JudgedAlign, Site, Step
+from stainda.strategies.align.base import DomainAnswers, FeatureAlign, JudgedAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Dsn(JudgedAlign, FeatureAlign):
             "domain": 0.5 * (domain_losses[0] + domain_losses[1]),
         }
 
-    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+    def verdicts(self, step: Step) -> dict[str, DomainAnswers]:
         from stainda.strategies.align.support.map_discriminators import of_two_sides
 
         return {"discriminator": of_two_sides([step.modules["discriminator"](feature) for feature in step.features()])}

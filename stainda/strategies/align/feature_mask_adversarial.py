@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stainda.strategies.align.base import JudgedAlign, Site, Step
+from stainda.strategies.align.base import DomainAnswers, JudgedAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class FeatureMaskAdversarial(JudgedAlign):
         result["domain_mask"] = 0.5 * (domain_losses[0] + domain_losses[1])
         return result
 
-    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+    def verdicts(self, step: Step) -> dict[str, DomainAnswers]:
         from stainda.strategies.align.support.map_discriminators import of_two_sides
 
         assert step.target is not None and step.compared.logits is not None and step.target.logits is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from stainda.strategies.align.adversarial import Adversarial, certainty, dense_cross_entropy
-from stainda.strategies.align.base import Site, Step
+from stainda.strategies.align.base import DomainAnswers, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -69,12 +69,16 @@ class Gvb(Adversarial):
             "verdict_bridge": self.verdict_bridge * 0.5 * (vanishing[0] + vanishing[1]),
         }
 
-    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
-        from torch import cat
+    def verdicts(self, step: Step) -> dict[str, DomainAnswers]:
+        from stainda.strategies.align.support.rows import joined_answers
 
-        both = self.rows(step)
-        logits = cat([self._verdict(self._bridged(rows, step)[1], step) for rows in both])
-        return {"discriminator": (logits, cat([self.labels(rows.domains, step.n_sources) for rows in both]))}
+        sides = [
+            DomainAnswers(
+                self._verdict(self._bridged(rows, step)[1], step), self.labels(rows.domains, step.n_sources), rows.patch
+            )
+            for rows in self.rows(step)
+        ]
+        return {"discriminator": joined_answers(sides)}
 
     @staticmethod
     def _bridged(rows: Rows, step: Step) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stainda.strategies.align.base import JudgedAlign, Site, Step
+from stainda.strategies.align.base import DomainAnswers, JudgedAlign, Site, Step
 from stainda.strategies.parts import Field
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class OutputAdversarial(JudgedAlign):
         weight = self.weight * self.growth(step)
         return {"domain": domain_loss, "adversarial": weight * verdict(held(discriminator, target), 0)}
 
-    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+    def verdicts(self, step: Step) -> dict[str, DomainAnswers]:
         from stainda.strategies.align.support.map_discriminators import of_two_sides
 
         assert step.target is not None and step.compared.logits is not None and step.target.logits is not None

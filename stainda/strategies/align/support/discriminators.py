@@ -8,6 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from stainda.errors import ConfigError
 from stainda.strategies.align.base import DiscriminatorNorm
 from stainda.strategies.features import pooled
 
@@ -27,13 +28,18 @@ class SpatialDiscriminator(nn.Module):
 class PooledDiscriminator(nn.Module):
     """Domain logits per patch from features averaged over space: ``[N, C, h, w]`` or ``[N, C]`` to ``[N, outputs]``.
 
-    It sees vectors, of which there is no instance normalisation: ``norm: instance`` leaves it as it is.
+    It sees vectors, of which there is no instance normalisation.
+
+    Raises:
+        ConfigError: ``norm`` is ``instance``.
     """
 
     def __init__(self, channels: int, hidden: int, outputs: int, norm: DiscriminatorNorm = "none") -> None:
         super().__init__()
+        if norm == "instance":
+            raise ConfigError("discriminator_norm: instance needs maps, and vectors are judged", remedy="Take spectral")
         layers = [nn.Linear(*widths) for widths in pairwise((channels, hidden, hidden, outputs))]
-        self.layers = bounded(layers, (hidden, hidden), "none" if norm == "instance" else norm)
+        self.layers = bounded(layers, (hidden, hidden), norm)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.layers(pooled(features))

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from stainda.strategies.align.base import DiscriminatorNorm
+from stainda.strategies.align.base import DiscriminatorNorm, DomainAnswers
 from stainda.strategies.align.support.discriminators import bounded
-from stainda.strategies.align.support.rows import rows_of
+from stainda.strategies.align.support.rows import joined_answers, rows_of
 
 
 class MapDiscriminator(nn.Module):
@@ -62,13 +62,16 @@ def held(module: nn.Module, inputs: Tensor) -> Tensor:
     return functional_call(module, weights, (inputs,))
 
 
-def of_two_sides(logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Domain logits of source and target as rows ``[M, 2]``, and their sides ``[M]``.
+def of_two_sides(logits: Sequence[Tensor]) -> DomainAnswers:
+    """Domain logits of source and target as rows ``[M, 2]``, labelled by their sides.
 
     Args:
         logits: of the source, then of the target: ``[N, 2, h, w]``, or ``[N, 1, h, w]`` for the target's side alone.
     """
-    both = [rows_of(logit) for logit in logits]
-    both = [torch.cat([torch.zeros_like(maps), maps], 1) if maps.shape[1] == 1 else maps for maps in both]
-    sides = [maps.new_full((len(maps),), side, dtype=torch.long) for side, maps in enumerate(both)]
-    return torch.cat(both), torch.cat(sides)
+    sides = []
+    for side, maps in enumerate(logits):
+        rows = rows_of(maps)
+        rows = torch.cat([torch.zeros_like(rows), rows], 1) if rows.shape[1] == 1 else rows
+        patches = torch.arange(len(maps), device=maps.device).repeat_interleave(len(rows) // len(maps))
+        sides.append(DomainAnswers(rows, torch.full_like(patches, side), patches))
+    return joined_answers(sides)

@@ -7,7 +7,7 @@ them (diversity, batch spectral) return a number that means something else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from stainda.strategies.align.base import Batch, Step
+from stainda.strategies.align.base import Batch, DomainAnswers, Step
 from stainda.strategies.features import pooled
 
 Choice = Literal["pooled", "spatial", "sampled"]
@@ -42,6 +42,16 @@ class Rows:
 def rows_of(tensor: Tensor) -> Tensor:
     """``[N, C, h, w]`` to ``[N * h * w, C]``, patch after patch; ``[N, C]`` as it is."""
     return tensor if tensor.dim() == 2 else tensor.flatten(2).transpose(1, 2).reshape(-1, tensor.shape[1])
+
+
+def joined_answers(sides: Sequence[DomainAnswers]) -> DomainAnswers:
+    """DomainAnswers about several batches as those of one: patches of different batches are different patches."""
+    patches, before = [], 0
+    for side in sides:
+        patches.append(side.patches + before)
+        before = int(patches[-1].max()) + 1
+    return DomainAnswers(torch.cat([side.logits for side in sides]), torch.cat([side.labels for side in sides]),
+                   torch.cat(patches))  # fmt: skip
 
 
 def predicted_rows(logits: Tensor, features: Choice, samples: int, generator: Generator | None) -> Tensor:
