@@ -68,7 +68,7 @@ def build_model(config: ModelConfig, in_channels: int, n_classes: int, task: str
     file = weights_at_hand(config)  # before memory is taken for the network
     model = network(in_channels, n_classes, **config.params)
     if file is not None and config.weights_part is None:
-        load_weights(model, file, config.pretraining)
+        load_weights(model, file, config)
     return model
 
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from stainda.config import ModelConfig
+from stainda.config import ModelConfig, PretrainingConfig
 from stainda.errors import ConfigError
 from stainda.models import build_encoder, build_model, load_weights
 from stainda.models.known_weights import known_weights
+from stainda.models.published_standard import disagreement
+from stainda.models.weight_checks import check_weights
+from stainda.models.weight_files import look_for
 
 ROOT = Path(__file__).parents[2]
 KNOWN = {model_weights.name: model_weights for model_weights in known_weights(ROOT)}
@@ -25,6 +29,7 @@ IMAGENET = (
     "resnet18", "resnet50", "efficientnet_lite0", "convnext_tiny", "swin_tiny", "vit_small", "segformer_b0",
     "segformer_b2", "segformer_b5", "vgg16",
 )  # fmt: skip
+REAL = look_for("tf_efficientnet_lite0.safetensors")
 SMALL = {"depth": 4, "embed_dim": 48, "num_heads": 4}
 
 
@@ -222,6 +227,40 @@ def test_a_mean_that_is_not_the_files_is_an_error(tmp_path):
     about["mean"] = [0.485, 0.456, 0.406]
     save_file(state, str(tmp_path / "r.safetensors"), {"stainda": json.dumps(about)})
     build_model(config, 3, 2, "segmentation")
+
+
+WRONG = PretrainingConfig(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+def test_the_facts_of_every_model_are_those_that_timm_gives_for_its_source():
+    for known in KNOWN.values():
+        assert disagreement(known.config, Path(known.file_name)) is None, known.name
+        if "huggingface.co/timm/" in known.config.weights_source:
+            facts = known.facts.model_copy(update={"mean": (0.1, 0.2, 0.3)})
+            wrong = known.config.model_copy(update={"pretraining": facts})
+            assert disagreement(wrong, Path(known.file_name)).certain, known.name
+            assert not disagreement(wrong, Path("ours.safetensors")).certain, "it may be a file of our own"
+
+
+def test_weights_without_a_source_are_doubted_if_timm_knows_none_with_their_numbers():
+    """ViT-S/16 has several: by DINO with ImageNet's mean, by others with 0.5."""
+    config = ModelConfig(name="encoder", params={"encoder": "vit_small_patch16_224"}, pretraining=WRONG)
+    assert disagreement(config, Path("vit_small_patch16_224.safetensors")) is None
+    config = config.model_copy(update={"params": {"encoder": "tf_efficientnet_lite0"}})
+    found = disagreement(config, Path("tf_efficientnet_lite0.safetensors"))
+    assert not found.certain and "none of the 1 weights of tf_efficientnet_lite0" in found.text
+
+
+@pytest.mark.skipif(REAL is None, reason="tf_efficientnet_lite0.safetensors is in no folder of STAINDA_WEIGHTS")
+def test_a_wrong_mean_of_the_real_file_which_says_nothing_is_an_error():
+    right = KNOWN["efficientnet_lite0"].config.model_copy(update={"weights": REAL})
+    build_model(right, 3, 2, "segmentation")
+    with pytest.raises(ConfigError, match=r"timm gives tf_efficientnet_lite0.in1k mean \[0.5, 0.5, 0.5\]"):
+        build_model(right.model_copy(update={"pretraining": WRONG}), 3, 2, "segmentation")
+    unnamed = right.model_copy(update={"pretraining": WRONG, "weights_source": ""})
+    known = replace(KNOWN["efficientnet_lite0"], config=unnamed)
+    states = {check.what: check.state for check in check_weights(known, REAL)}
+    assert states["standardisation"] == "note", "whose file it is nothing says"
 
 
 def test_a_missing_file_is_told_with_its_own_publisher(tmp_path, monkeypatch):
