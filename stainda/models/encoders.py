@@ -1,7 +1,8 @@
 """Encoders by name: one model file serves segmentation, with a decoder, and patch classification, with a last layer.
 
 A model file with ``name: encoder`` holds ``encoder`` (a network of timm, or one that segmentation-models-pytorch alone
-has), ``options`` (further arguments of it, as its publisher gives them), ``decoder`` and ``decoder_options``.
+has), ``options`` (further arguments of it, as its publisher gives them), ``pooling`` (how its publisher makes one
+vector of its tokens, for classification), ``decoder`` and ``decoder_options``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from stainda.errors import ConfigError, did_you_mean
 from stainda.models.named_classes import with_classes
 
 NAME = "encoder"
-PARAMS = ("encoder", "options", "decoder", "decoder_options")
+PARAMS = ("encoder", "options", "pooling", "decoder", "decoder_options")
 
 
 def as_network(config: ModelConfig, task: str | None) -> ModelConfig:
@@ -42,7 +43,8 @@ def as_network(config: ModelConfig, task: str | None) -> ModelConfig:
                 f"encoder {encoder!r} is for segmentation, and the task is classification",
                 remedy="Take a model whose encoder is a network of timm",
             )
-        return config.model_copy(update={"name": "timm", "params": {"encoder": encoder, **options}})
+        pooling = {"pooling": params["pooling"]} if params.get("pooling") else {}
+        return config.model_copy(update={"name": "timm", "params": {"encoder": encoder, **pooling, **options}})
     decoder, rest = params.get("decoder", "unet"), dict(params.get("decoder_options") or {})
     if decoder == "dpt":
         written = {"encoder": encoder, "options": options, **rest}
@@ -64,7 +66,7 @@ def build_encoder(config: ModelConfig) -> nn.Module:
     if config.name == NAME:
         options = dict(params.get("options") or {})
     elif config.name == "timm":
-        options = params
+        options = {key: value for key, value in params.items() if key != "pooling"}
     else:
         options = {}
     if not encoder:

@@ -229,6 +229,55 @@ def test_a_mean_that_is_not_the_files_is_an_error(tmp_path):
     build_model(config, 3, 2, "segmentation")
 
 
+TINY = {"img_size": 64, "reg_tokens": 4, **SMALL}
+
+
+@pytest.mark.parametrize(("pooling", "width"), [("class", 48), ("patches", 48), ("class_and_patches", 96)])
+def test_tokens_are_pooled_as_the_model_says_and_registers_are_left_out(pooling, width, monkeypatch):
+    params = {"encoder": "vit_tiny_patch16_224", "options": TINY, "pooling": pooling}
+    config = ModelConfig(name="encoder", params=params)
+    model = build_model(config, 3, 3, "classification").eval()
+    images = torch.rand(2, 3, 64, 64)
+    seen = []
+    model.decoded.register_forward_hook(lambda *given: seen.append(given[-1]))
+    with torch.no_grad():
+        assert model(images).shape == (2, 3) and model.handed_channels == width
+        network = model.net  # token by token, as Dosovitskiy et al. 2021 and Darcet et al. 2024 have them
+        first = (token.expand(2, -1, -1) for token in (network.cls_token, network.reg_token))
+        rows = torch.cat([*first, network.patch_embed(images)], 1) + network.pos_embed
+        rows = network.norm(network.blocks(rows))
+    assert rows.shape == (2, 1 + 4 + 16, 48)
+    expected = {"class": rows[:, 0], "patches": sum(rows[:, 5 + i] for i in range(16)) / 16}
+    expected["class_and_patches"] = torch.cat([expected["class"], expected["patches"]], 1)
+    torch.testing.assert_close(seen[0], expected[pooling], atol=1e-5, rtol=1e-5)
+    tokens = torch.full((1, 21, 48), 7.0)
+    tokens[:, 0], tokens[:, 1:5] = 3.0, 1e6
+    monkeypatch.setattr(model.net, "forward_features", lambda images: tokens)
+    numbers = {"class": {3.0}, "patches": {7.0}, "class_and_patches": {3.0, 7.0}}
+    assert set(model.encode(images)[0].flatten().tolist()) == numbers[pooling]
+
+
+def test_a_patch_is_described_as_virchow2s_publisher_does():
+    """2560 numbers, by https://github.com/mahmoodlab/TRIDENT."""
+    with torch.device("meta"):
+        model = build_model(random_start("virchow2"), 3, 2, "classification")
+        assert build_model(random_start("uni"), 3, 2, "classification").handed_channels == 1024
+    assert model.handed_channels == 2560 and model.net.head.weight.shape == (2, 2560)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"encoder": "resnet18", "pooling": "class"}, "resnet18' does not give"),
+        ({"encoder": "vit_tiny_patch16_224", "options": {"global_pool": "avg"}, "pooling": "class"}, "does not give"),
+        ({"encoder": "vit_tiny_patch16_224", "pooling": "clas"}, "Did you mean 'class'"),
+    ],
+)
+def test_a_pooling_that_cannot_be_is_answered(params, said):
+    with pytest.raises(ConfigError, match=said):
+        build_model(ModelConfig(name="encoder", params=params), 3, 2, "classification")
+
+
 WRONG = PretrainingConfig(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
