@@ -23,7 +23,8 @@ PARAMS = ("encoder", "options", "pooling", "decoder", "decoder_options")
 def as_network(config: ModelConfig, task: str | None) -> ModelConfig:
     """The model with the network that its encoder becomes for a kind of task; other models as they are.
 
-    Segmentation: ``dpt`` with decoder ``dpt`` (for transformers of one scale), else ``smp`` with that decoder.
+    Segmentation: ``dpt`` with decoder ``dpt`` (for transformers of one scale), ``linear`` with decoder ``linear`` (for
+    any), else ``smp`` with that decoder.
     Classification: ``timm``.
 
     Raises:
@@ -46,6 +47,13 @@ def as_network(config: ModelConfig, task: str | None) -> ModelConfig:
         pooling = {"pooling": params["pooling"]} if params.get("pooling") else {}
         return config.model_copy(update={"name": "timm", "params": {"encoder": encoder, **pooling, **options}})
     decoder, rest = params.get("decoder", "unet"), dict(params.get("decoder_options") or {})
+    if decoder == "linear":
+        if rest:
+            raise ConfigError(
+                f"decoder linear has no options, and decoder_options has {', '.join(rest)}",
+                remedy="Set decoder_options: null",
+            )
+        return config.model_copy(update={"name": "linear", "params": {"encoder": encoder, "options": options}})
     if decoder == "dpt":
         written = {"encoder": encoder, "options": options, **rest}
         return config.model_copy(update={"name": "dpt", "params": written})

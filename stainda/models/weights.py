@@ -146,13 +146,14 @@ def check_standard(about: Mapping[str, Any], config: ModelConfig, file: Path) ->
 
 def _prefixes(model: Network) -> list[tuple[str, str]]:
     from stainda.models.dense_transformer import DenseTransformer
+    from stainda.models.linear_decoder import LinearDecoder
     from stainda.models.pretrained import SmpNetwork
     from stainda.models.timm_classifier import TimmClassifier
 
     prefixes = [("network", "")]
     if isinstance(model, TimmClassifier):
         prefixes.append(("encoder", "net."))
-    if isinstance(model, DenseTransformer):
+    if isinstance(model, DenseTransformer | LinearDecoder):
         prefixes.append(("encoder", "encoder."))
     if isinstance(model, SmpNetwork):
         inner = "net.encoder.model." if hasattr(model.net.encoder, "model") else "net.encoder."

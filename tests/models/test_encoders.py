@@ -154,6 +154,13 @@ def test_words_for_classes_are_a_closed_table():
         ({"encodr": "resnet18"}, "Did you mean 'encoder'"),
         ({"encoder": "resnet18", "decoder": "dpt"}, "gives no tokens of one scale"),
         ({"encoder": "vit_tiny_patch16_224", "decoder": "dpt", "options": {"dept": 2}}, "dept"),
+        ({"encoder": "vit_tiny_patch16_224", "decoder": "linear", "options": {"dept": 2}}, "dept"),
+        ({"encoder": "vit_tiny_patch16_224", "decoder": "upernet"}, "maps of several scales.*decoder linear or dpt"),
+        ({"encoder": "vit_tiny_patch16_224", "decoder": "unet"}, "maps of several scales.*decoder linear or dpt"),
+        ({"encoder": "vit_tiny_patch16_224", "decoder": "fpn"}, "maps of several scales.*decoder linear or dpt"),
+        ({"encoder": "vit_tiny_patch16_224", "decoder": "segformer"}, "maps of several scales.*decoder linear or dpt"),
+        ({"encoder": "resnet18", "decoder": "linear", "decoder_options": {"decoder_channels": [1]}}, "no options"),
+        ({"encoder": "resnet81", "decoder": "linear"}, "Did you mean 'resnet18'"),
         ({"encoder": "vit_tiny_patch16_224", "decoder": "dpt", "decoder_options": {"readuot": "cat"}}, "'readout'"),
     ],
     ids=str,
@@ -161,6 +168,26 @@ def test_words_for_classes_are_a_closed_table():
 def test_mistakes_are_answered(params, said):
     with pytest.raises(ConfigError, match=said):
         build_model(ModelConfig(name="encoder", params=params), 3, 2, "segmentation")
+
+
+def test_a_linear_decoder_is_a_linear_map_of_each_token(tmp_path):
+    """A second implementation with matrices."""
+    state = _published("vit_tiny_patch16_224", tmp_path / "vit.safetensors", dynamic_img_size=True, **TINY)
+    params = {"encoder": "vit_tiny_patch16_224", "options": {**TINY, "dynamic_img_size": True}, "decoder": "linear"}
+    config = ModelConfig(name="encoder", params=params, weights=tmp_path / "vit.safetensors")
+    model = build_model(config, 3, 3, "segmentation").eval()
+    assert torch.equal(model.encoder.blocks[1].mlp.fc1.weight, state["blocks.1.mlp.fc1.weight"])
+    model.decoded.running_mean.normal_(), model.decoded.running_var.uniform_(0.5, 2)
+    images = torch.rand(2, 3, 48, 80)  # 3 x 5 tokens
+    with torch.no_grad():
+        tokens = model.encoder.forward_features(images)[:, 5:]
+        scaled = (tokens - model.decoded.running_mean) / (model.decoded.running_var + model.decoded.eps).sqrt()
+        logits = (scaled @ model.head.weight[:, :, 0, 0].T + model.head.bias).reshape(2, 3, 5, 3).permute(0, 3, 1, 2)
+        answer = model(images)
+        torch.testing.assert_close(answer, model.answer(model.encode(images)))
+    assert answer.shape == (2, 3, 48, 80)
+    around = torch.nn.functional.interpolate(logits, scale_factor=16, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(answer, around, atol=1e-5, rtol=1e-4)
 
 
 def _published(encoder: str, path: Path, **options: object) -> dict[str, torch.Tensor]:
