@@ -42,7 +42,8 @@ def disagreement(config: ModelConfig, file: Path) -> Disagreement | None:
     facts, encoder = config.pretraining, str(config.params.get("encoder", "")).removeprefix("tu-")
     if facts is None or not timm.is_model(encoder):
         return None
-    published = {name: timm.get_pretrained_cfg(name) for name in timm.list_pretrained(f"{encoder}.*")}
+    entries = ((name, timm.get_pretrained_cfg(name)) for name in timm.list_pretrained(f"{encoder}.*"))
+    published = {name: entry for name, entry in entries if entry is not None}
     source = [name for name, entry in published.items() if _is_at(config.weights_source, entry.hf_hub_id)]
     if config.weights_source and not source:
         return None
