@@ -164,7 +164,7 @@ def _asked(given: str | None, model: str | None) -> list[tuple[KnownWeights, Pat
 
 def _is_path(file: Path) -> bool:
     """Whether it names a file, and no model."""
-    return len(file.parts) > 1 or file.suffix != ""
+    return len(file.parts) > 1 or "." in file.name
 
 
 @app.command()

@@ -68,7 +68,7 @@ def convert(
     source, target = Path(source), Path(target)
     if target.exists() and target.samefile(source):
         raise ConfigError("would be replaced by itself", file=source, remedy="Name another file with --out")
-    if target.suffix != ".safetensors":
+    if not target.name.endswith(".safetensors"):
         raise ConfigError(
             "what is written is a safetensors file, and would not be found under this ending",
             file=target,

@@ -14,7 +14,7 @@ SAME = 1e-3
 
 
 @dataclass(frozen=True)
-class Disagreement:
+class StandardMismatch:
     """The model says otherwise than timm.
 
     Attributes:
@@ -31,7 +31,7 @@ def differ(one: Sequence[float], other: Sequence[float]) -> bool:
     return len(one) != len(other) or max(abs(a - b) for a, b in zip(one, other, strict=True)) > SAME
 
 
-def disagreement(config: ModelConfig, file: Path) -> Disagreement | None:
+def standard_mismatch(config: ModelConfig, file: Path) -> StandardMismatch | None:
     """What timm says against the model's mean and standard deviation; ``None`` where it agrees or does not know.
 
     Several published weights of one architecture may have different numbers: those of the model's source count. Where
@@ -52,7 +52,7 @@ def disagreement(config: ModelConfig, file: Path) -> Disagreement | None:
         different = [what for what in ("mean", "std") if differ(getattr(entry, what), getattr(facts, what))]
         if source and different:
             what = different[0]
-            return Disagreement(
+            return StandardMismatch(
                 f"timm gives {name} {what} {list(getattr(entry, what))}, and the model says {what} "
                 f"{list(getattr(facts, what))}",
                 _is_named(file, name, config.weights_source),
@@ -61,7 +61,7 @@ def disagreement(config: ModelConfig, file: Path) -> Disagreement | None:
             return None
     if not published:
         return None
-    return Disagreement(
+    return StandardMismatch(
         f"none of the {len(published)} weights of {encoder} that timm knows has mean {list(facts.mean)} and std "
         f"{list(facts.std)}",
         False,

@@ -15,7 +15,7 @@ import torch
 from stainda.config import ModelConfig
 from stainda.errors import ConfigError
 from stainda.models.base import Network
-from stainda.models.published_standard import differ, disagreement
+from stainda.models.published_standard import differ, standard_mismatch
 
 ABOUT = "stainda"
 """Entry of a safetensors file's metadata: JSON with the model, ``mean`` and ``std`` that the weights are for."""
@@ -137,11 +137,11 @@ def check_standard(about: Mapping[str, Any], config: ModelConfig, file: Path) ->
                 file=file,
                 remedy=remedy,
             )
-    if "mean" in about or (found := disagreement(config, file)) is None:
+    if "mean" in about or (doubt := standard_mismatch(config, file)) is None:
         return ""
-    if found.certain:
-        raise ConfigError(found.text, file=file, remedy=remedy)
-    return found.text
+    if doubt.certain:
+        raise ConfigError(doubt.text, file=file, remedy=remedy)
+    return doubt.text
 
 
 def _prefixes(model: Network) -> list[tuple[str, str]]:

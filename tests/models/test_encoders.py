@@ -16,7 +16,7 @@ from stainda.config import ModelConfig, PretrainingConfig
 from stainda.errors import ConfigError
 from stainda.models import build_encoder, build_model, load_weights
 from stainda.models.known_weights import known_weights
-from stainda.models.published_standard import disagreement
+from stainda.models.published_standard import standard_mismatch
 from stainda.models.weight_checks import check_weights
 from stainda.models.weight_files import look_for
 
@@ -310,20 +310,20 @@ WRONG = PretrainingConfig(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 def test_the_facts_of_every_model_are_those_that_timm_gives_for_its_source():
     for known in KNOWN.values():
-        assert disagreement(known.config, Path(known.file_name)) is None, known.name
+        assert standard_mismatch(known.config, Path(known.file_name)) is None, known.name
         if "huggingface.co/timm/" in known.config.weights_source:
             facts = known.facts.model_copy(update={"mean": (0.1, 0.2, 0.3)})
             wrong = known.config.model_copy(update={"pretraining": facts})
-            assert disagreement(wrong, Path(known.file_name)).certain, known.name
-            assert not disagreement(wrong, Path("ours.safetensors")).certain, "it may be a file of our own"
+            assert standard_mismatch(wrong, Path(known.file_name)).certain, known.name
+            assert not standard_mismatch(wrong, Path("ours.safetensors")).certain, "it may be a file of our own"
 
 
 def test_weights_without_a_source_are_doubted_if_timm_knows_none_with_their_numbers():
     """ViT-S/16 has several: by DINO with ImageNet's mean, by others with 0.5."""
     config = ModelConfig(name="encoder", params={"encoder": "vit_small_patch16_224"}, pretraining=WRONG)
-    assert disagreement(config, Path("vit_small_patch16_224.safetensors")) is None
+    assert standard_mismatch(config, Path("vit_small_patch16_224.safetensors")) is None
     config = config.model_copy(update={"params": {"encoder": "tf_efficientnet_lite0"}})
-    found = disagreement(config, Path("tf_efficientnet_lite0.safetensors"))
+    found = standard_mismatch(config, Path("tf_efficientnet_lite0.safetensors"))
     assert not found.certain and "none of the 1 weights of tf_efficientnet_lite0" in found.text
 
 
