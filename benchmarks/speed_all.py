@@ -15,7 +15,7 @@ from pathlib import Path
 
 from side_by_side import read, table
 
-ROWS = ("reading", "augmentation", "store", "training_step", "inference", "registration", "scoring", "report")
+ROWS = ("reading", "augmentation", "store", "training_step", "cache", "inference", "registration", "scoring", "report")
 
 
 def main() -> None:

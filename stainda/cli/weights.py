@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stainda.cli.display import console, fail, show_table
+from stainda.cli.display import console, show_table
 
 if TYPE_CHECKING:
     from stainda.models.known_weights import KnownWeights
@@ -66,8 +66,11 @@ def convert(
     model: Model = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="File to write. Default: where the model looks for it, or next to FILE."),
+        typer.Option(
+            "--out", help="File to write, NAME.safetensors. Default: where the model looks for it, or next to FILE."
+        ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file to write where there is one.")] = False,
 ) -> None:
     """Make a safetensors file with timm's names of a published one, which stays as it is.
 
@@ -89,7 +92,7 @@ def convert(
     known = None if model is None else known_model(model)
     if out is None:
         out = weights_folders()[0] / known.file_name if known else with_ending(source, ".safetensors")
-    converted = make(source, out, known)
+    converted = make(source, out, known, replace=force)
     _say(f"{converted.target}: {converted.tensors} tensors, {converted.numbers / 1e6:.1f} million numbers")
     _say(f"from {converted.source}, {converted.found} tensors ({converted.form})")
     _say(f"SHA-256 {converted.sha256}")
@@ -129,14 +132,20 @@ def check(
 def _asked(given: str | None, model: str | None) -> list[tuple[KnownWeights, Path]]:
     from stainda.errors import ConfigError
     from stainda.models.known_weights import known_model, known_weights
-    from stainda.models.weight_files import find_weights
+    from stainda.models.weight_files import find_weights, weights_folders
 
     if given is None and model is None:
         with_file = [(weights, weights.file) for weights in known_weights() if weights.file is not None]
         if not with_file:
-            fail("no weights are here; 'stainda weights list' says where they are looked for and how they are got")
+            folders = ", ".join(str(folder) for folder in weights_folders())
+            raise ConfigError(
+                f"no weights are in {folders}",
+                remedy="'stainda weights list' says which there are and how they are got",
+            )
         return with_file
     file = Path(given) if given is not None else None
+    if file is not None and not file.is_file() and (model is not None or _is_path(file)):
+        raise ConfigError("there is no such file", file=file, remedy="Check the path")
     if file is not None and file.is_file():
         named = [
             weights
@@ -151,6 +160,11 @@ def _asked(given: str | None, model: str | None) -> list[tuple[KnownWeights, Pat
     known = known_model(str(model or given))
     assert known.config.weights is not None
     return [(known, find_weights(known.config.weights, source=known.config.weights_source))]
+
+
+def _is_path(file: Path) -> bool:
+    """Whether it names a file, and no model."""
+    return len(file.parts) > 1 or "." in file.name
 
 
 @app.command()

@@ -59,8 +59,8 @@ class ModelConfig(Frozen):
 
     name: str = Field(
         "unet",
-        description="unet, smp, dpt, fcn, segnet, deconvnet, pangnet, cnn, cnn_handcrafted, timm, torchvision, lenet5 "
-        "or encoder",
+        description="unet, smp, dpt, linear, fcn, segnet, deconvnet, pangnet, cnn, cnn_handcrafted, timm, torchvision, "
+        "lenet5 or encoder",
     )
     params: dict[str, Any] = Field(default_factory=dict, description="arguments of the network")
     weights: Path | None = Field(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from stainda.models.depth import rate_factors
     from stainda.models.encoders import build_encoder
     from stainda.models.fine_tuning import ParameterCounts, choose_parameters, parameter_counts
+    from stainda.models.linear_decoder import LinearDecoder
     from stainda.models.locality import looks_locally
     from stainda.models.low_rank import merge_low_rank, merged_state
     from stainda.models.pretrained import SmpNetwork
@@ -51,6 +52,7 @@ _HOMES = {
     "looks_locally": "locality",
     "Cnn": "cnn",
     "DenseTransformer": "dense_transformer",
+    "LinearDecoder": "linear_decoder",
     "build_encoder": "encoders",
     "SmpNetwork": "pretrained",
     "TimmClassifier": "timm_classifier",
@@ -79,6 +81,7 @@ __all__ = [
     "ClassificationNetwork",
     "Cnn",
     "DenseTransformer",
+    "LinearDecoder",
     "Network",
     "ParameterCounts",
     "SegmentationNetwork",

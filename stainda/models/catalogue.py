@@ -17,6 +17,7 @@ from stainda.models.encoders import NAME, as_network
 from stainda.models.fcn import Fcn
 from stainda.models.handcrafted import HandcraftedCnn
 from stainda.models.lenet import LeNet5
+from stainda.models.linear_decoder import LinearDecoder
 from stainda.models.pangnet import PangNet
 from stainda.models.pretrained import SmpNetwork
 from stainda.models.timm_classifier import TimmClassifier
@@ -28,7 +29,8 @@ from stainda.models.weight_files import weights_at_hand
 from stainda.models.weights import load_weights
 
 NETWORKS: dict[str, type[Network]] = {
-    "unet": UNet, "smp": SmpNetwork, "dpt": DenseTransformer, "fcn": Fcn, "segnet": SegNet, "deconvnet": DeconvNet,
+    "unet": UNet, "smp": SmpNetwork, "dpt": DenseTransformer, "linear": LinearDecoder,
+    "fcn": Fcn, "segnet": SegNet, "deconvnet": DeconvNet,
     "pangnet": PangNet, "cnn": Cnn, "timm": TimmClassifier, "torchvision": TorchvisionClassifier, "lenet5": LeNet5,
     "cnn_handcrafted": HandcraftedCnn, "mask_rcnn": MaskRcnn, "faster_rcnn": FasterRcnn,
 }  # fmt: skip
@@ -68,7 +70,7 @@ def build_model(config: ModelConfig, in_channels: int, n_classes: int, task: str
     file = weights_at_hand(config)  # before memory is taken for the network
     model = network(in_channels, n_classes, **config.params)
     if file is not None and config.weights_part is None:
-        load_weights(model, file, config.pretraining)
+        load_weights(model, file, config)
     return model
 
 

@@ -24,6 +24,7 @@ from stainda.models.known_weights import KnownWeights
 from stainda.models.weight_checks import compare_tensors
 from stainda.models.weight_files import sha256_of
 from stainda.models.weights import ABOUT, read_tensors
+from stainda.names import with_ending
 
 _HOLDERS = ("state_dict", "model_state_dict", "teacher", "model")
 """Keys under which training scripts keep a network's tensors, the first that is there is taken."""
@@ -49,20 +50,34 @@ class Converted:
     sha256: str
 
 
-def convert(source: str | Path, target: str | Path, model: KnownWeights | None = None) -> Converted:
+def convert(
+    source: str | Path, target: str | Path, model: KnownWeights | None = None, replace: bool = False
+) -> Converted:
     """Make a safetensors file of a published one, which stays as it is.
 
     Args:
-        target: written whole or not at all.
+        target: ``NAME.safetensors``, written whole or not at all.
         model: whose weights they are. Their names and shapes are then compared with the architecture before anything
             is written, and the file says which mean and standard deviation it was trained with.
+        replace: a target that is there.
 
     Raises:
-        ConfigError: the file holds more than tensors, cannot be read, is its own target, or does not fit the model.
+        ConfigError: the file holds more than tensors, cannot be read, is its own target, or does not fit the model; the
+            target is there already or has another ending.
     """
     source, target = Path(source), Path(target)
     if target.exists() and target.samefile(source):
         raise ConfigError("would be replaced by itself", file=source, remedy="Name another file with --out")
+    if not target.name.endswith(".safetensors"):
+        raise ConfigError(
+            "what is written is a safetensors file, and would not be found under this ending",
+            file=target,
+            remedy=f"Name it {with_ending(target, '.safetensors').name} with --out",
+        )
+    if target.exists() and not replace:
+        raise ConfigError(
+            "is there already", file=target, remedy="Name another file with --out, or replace it with --force"
+        )
     given = read_checkpoint(source)
     form, tensors = to_timm_names(given)
     if model is not None:
@@ -95,16 +110,30 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        _require_torch(file)
         raise ConfigError(
             f"holds more than tensors, and is not read, since reading such a file can run code ({_reason(error)})",
             file=file,
             remedy="Ask its publisher for the state dict alone, or for a safetensors file",
         ) from error
     except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, OSError) as error:
+        _require_torch(file)
         raise ConfigError(
             f"cannot be read as a file of torch: {_reason(error)}", file=file, remedy="Download the file again"
         ) from error
     return _tensors_in(checkpoint, file)
+
+
+def _require_torch(file: Path) -> None:
+    """Raise where a file is none of torch by its first bytes: a ZIP archive, or a pickle of the versions before."""
+    with file.open("rb") as stream:
+        first = stream.read(40)
+    if not first.startswith((b"PK", b"\x80")):
+        raise ConfigError(
+            f"is no file of torch: it begins with {first!r}" if first else "is empty",
+            file=file,
+            remedy="Name the file of the weights; what was saved may be a web page, or a Git LFS pointer to the file",
+        )
 
 
 def _reason(error: BaseException) -> str:

@@ -1,7 +1,8 @@
 """Encoders by name: one model file serves segmentation, with a decoder, and patch classification, with a last layer.
 
 A model file with ``name: encoder`` holds ``encoder`` (a network of timm, or one that segmentation-models-pytorch alone
-has), ``options`` (further arguments of it, as its publisher gives them), ``decoder`` and ``decoder_options``.
+has), ``options`` (further arguments of it, as its publisher gives them), ``pooling`` (how its publisher makes one
+vector of its tokens, for classification), ``decoder`` and ``decoder_options``.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from stainda.errors import ConfigError, did_you_mean
 from stainda.models.named_classes import with_classes
 
 NAME = "encoder"
-PARAMS = ("encoder", "options", "decoder", "decoder_options")
+PARAMS = ("encoder", "options", "pooling", "decoder", "decoder_options")
 
 
 def as_network(config: ModelConfig, task: str | None) -> ModelConfig:
     """The model with the network that its encoder becomes for a kind of task; other models as they are.
 
-    Segmentation: ``dpt`` with decoder ``dpt`` (for transformers of one scale), else ``smp`` with that decoder.
+    Segmentation: ``dpt`` with decoder ``dpt`` (for transformers of one scale), ``linear`` with decoder ``linear`` (for
+    any), else ``smp`` with that decoder.
     Classification: ``timm``.
 
     Raises:
@@ -42,8 +44,16 @@ def as_network(config: ModelConfig, task: str | None) -> ModelConfig:
                 f"encoder {encoder!r} is for segmentation, and the task is classification",
                 remedy="Take a model whose encoder is a network of timm",
             )
-        return config.model_copy(update={"name": "timm", "params": {"encoder": encoder, **options}})
+        pooling = {"pooling": params["pooling"]} if params.get("pooling") else {}
+        return config.model_copy(update={"name": "timm", "params": {"encoder": encoder, **pooling, **options}})
     decoder, rest = params.get("decoder", "unet"), dict(params.get("decoder_options") or {})
+    if decoder == "linear":
+        if rest:
+            raise ConfigError(
+                f"decoder linear has no options, and decoder_options has {', '.join(rest)}",
+                remedy="Set decoder_options: null",
+            )
+        return config.model_copy(update={"name": "linear", "params": {"encoder": encoder, "options": options}})
     if decoder == "dpt":
         written = {"encoder": encoder, "options": options, **rest}
         return config.model_copy(update={"name": "dpt", "params": written})
@@ -64,7 +74,7 @@ def build_encoder(config: ModelConfig) -> nn.Module:
     if config.name == NAME:
         options = dict(params.get("options") or {})
     elif config.name == "timm":
-        options = params
+        options = {key: value for key, value in params.items() if key != "pooling"}
     else:
         options = {}
     if not encoder:

@@ -74,6 +74,11 @@ class SmpNetwork(SegmentationNetwork):
         try:
             self.net = decoders[decoder](encoder_name=encoder, **options)
         except (TypeError, ValueError, KeyError, NotImplementedError) as error:
+            if _is_of_one_scale(encoder):
+                raise ConfigError(
+                    f"decoder {decoder!r} takes maps of several scales, and encoder {encoder!r} gives tokens of one",
+                    remedy="Take decoder linear or dpt, with name: encoder",
+                ) from error
             raise ConfigError(
                 f"segmentation-models-pytorch refuses decoder {decoder!r} with encoder {encoder!r}: {error}",
                 remedy="Change the model's params",
@@ -124,6 +129,20 @@ class SmpNetwork(SegmentationNetwork):
         features = [*maps[:-1], self.bottleneck(maps[-1])]
         decoded = self.decoded(self.net.decoder(features, *rest))
         return self.net.segmentation_head(decoded)
+
+
+def _is_of_one_scale(encoder: str) -> bool:
+    """Whether timm's network gives the same scale at every depth, as plain vision transformers do."""
+    import timm
+
+    if not encoder.startswith("tu-"):
+        return False
+    try:
+        with torch.device("meta"):
+            info = getattr(timm.create_model(encoder.removeprefix("tu-"), pretrained=False), "feature_info", None)
+    except (NotImplementedError, RuntimeError):  # it reads numbers as it is built
+        return False
+    return isinstance(info, list) and len({scale["reduction"] for scale in info}) == 1
 
 
 def check_encoder(encoder: str) -> None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
-from stainda.errors import ConfigError
+from stainda.errors import ConfigError, did_you_mean
 from stainda.models.base import ClassificationNetwork
 from stainda.models.named_classes import with_classes
 from stainda.models.pretrained import check_timm
+
+Pooling = Literal["class", "patches", "class_and_patches"]
+"""What a transformer's tokens become: the class token, the mean of the patch tokens, or the one behind the other.
+
+Registers belong to neither.
+"""
 
 _OURS = ("pretrained", "num_classes", "in_chans", "checkpoint_path", "features_only")
 
@@ -28,19 +34,23 @@ class TimmClassifier(ClassificationNetwork):
     Args:
         in_channels, n_classes: ``n_classes`` counts the background.
         encoder: name of timm (``resnet18``, ``convnext_atto``, ``vit_tiny_patch16_224`` …).
+        pooling: of a transformer's tokens, after its last normalisation, as its publisher does it; default: timm's
+            ``global_pool``.
         options: further arguments of timm's network (``drop_rate``, ``drop_path_rate``, ``global_pool`` …). A
             transformer takes patches of one size only, ``img_size``, unless ``dynamic_img_size`` is set: then any
             multiple of its tokens. Words stand for classes (:mod:`stainda.models.named_classes`).
 
     Raises:
-        ConfigError: an unknown network or option; ``pretrained`` (name a local file as ``weights`` instead).
+        ConfigError: an unknown network or option; ``pretrained`` (name a local file as ``weights`` instead); a pooling
+            of tokens that the network does not have.
     """
 
     net: Any
 
     def __init__(
-        self, in_channels: int = 3, n_classes: int = 2, *, encoder: str = "resnet18", **options: object
-    ) -> None:
+        self, in_channels: int = 3, n_classes: int = 2, *, encoder: str = "resnet18", pooling: Pooling | None = None,
+        **options: object,
+    ) -> None:  # fmt: skip
         super().__init__()
         import timm
 
@@ -77,6 +87,9 @@ class TimmClassifier(ClassificationNetwork):
         self.head_names = tuple(f"net.{head}." for head in heads) or ("net.head.",)
         self.encoder_names, self.handed_on = ("net.",), "decoded"
         self.handed_channels = int(getattr(self.net, "head_hidden_size", None) or self.net.num_features)
+        self._pooling = pooling
+        if pooling is not None:
+            self._pool_as(pooling)
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         try:
@@ -87,10 +100,29 @@ class TimmClassifier(ClassificationNetwork):
                 remedy="Set patches.size to what it takes, or img_size of the model's params to patches.size",
             ) from error
         self.bottleneck(self._as_map(features))
-        return (self.net.forward_head(features, pre_logits=True),)
+        if self._pooling is None:
+            return (self.net.forward_head(features, pre_logits=True),)
+        return (self.net.head_drop(pooled_tokens(features, self._pooling, self.net.num_prefix_tokens)),)
 
     def answer(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         return self.net.get_classifier()(self.decoded(features[0]))
+
+    def _pool_as(self, pooling: str) -> None:
+        if pooling not in get_args(Pooling):
+            raise ConfigError(f"unknown pooling {pooling!r}", remedy=did_you_mean(pooling, get_args(Pooling)))
+        network = self.net
+        lacks = not getattr(network, "num_prefix_tokens", 0) or getattr(network, "cls_token", None) is None
+        if (lacks and pooling != "patches") or not isinstance(getattr(network, "fc_norm", None), nn.Identity):
+            raise ConfigError(
+                f"pooling {pooling!r} takes tokens after the last normalisation, which timm's {self.encoder_name!r} "
+                "does not give",
+                remedy="Leave pooling out; or take a transformer with a class token, and global_pool: token",
+            )
+        if pooling == "class_and_patches":
+            self.handed_channels = 2 * int(network.num_features)
+            network.head = nn.Linear(self.handed_channels, self.n_classes)
+            nn.init.trunc_normal_(network.head.weight, std=0.02)
+            nn.init.zeros_(network.head.bias)
 
     def _as_map(self, features: torch.Tensor) -> torch.Tensor:
         """Features as [N, C, h, w], whether they come so, with channels last, or as tokens [N, L, C]."""
@@ -103,3 +135,15 @@ class TimmClassifier(ClassificationNetwork):
         if features.ndim == 4 and features.shape[1] != width and features.shape[-1] == width:
             return features.permute(0, 3, 1, 2)
         return features if features.ndim == 4 else features[:, :, None, None]
+
+
+def pooled_tokens(tokens: torch.Tensor, pooling: Pooling, prefix: int) -> torch.Tensor:
+    """One vector ``[N, C]`` (or ``[N, 2 C]``) of tokens ``[N, prefix + patches, C]``.
+
+    Args:
+        prefix: number of tokens before those of patches: the class token, then registers.
+    """
+    patches = tokens[:, prefix:].mean(1)
+    if pooling == "patches":
+        return patches
+    return tokens[:, 0] if pooling == "class" else torch.cat([tokens[:, 0], patches], dim=1)

@@ -116,9 +116,11 @@ def _standard(model: KnownWeights, about: Mapping[str, Any], file: Path) -> Chec
     mean, std = (", ".join(f"{number:g}" for number in numbers) for numbers in (facts.mean, facts.std))
     numbers = f"mean {mean}; std {std}"
     try:
-        check_standard(about, facts, file)
+        doubt = check_standard(about, model.config, file)
     except ConfigError as error:
         return Check("standardisation", "wrong", error.message)
+    if doubt:
+        return Check("standardisation", "note", f"{numbers}; the file does not say them, and {doubt}")
     return Check("standardisation", "ok", numbers + ("; the file says the same" if "mean" in about else ""))
 
 

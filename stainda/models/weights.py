@@ -12,15 +12,15 @@ from typing import Any
 
 import torch
 
-from stainda.config import PretrainingConfig
+from stainda.config import ModelConfig
 from stainda.errors import ConfigError
 from stainda.models.base import Network
+from stainda.models.published_standard import differ, standard_mismatch
 
 ABOUT = "stainda"
 """Entry of a safetensors file's metadata: JSON with the model, ``mean`` and ``std`` that the weights are for."""
 
 _LEAST = 0.9
-_SAME = 1e-3
 _FLATTENED = re.compile(r"^(\w+?)_(\d+)\.")
 
 
@@ -43,7 +43,7 @@ class WeightsReport:
     ignored: tuple[str, ...]
 
 
-def load_weights(model: Network, file: str | Path, pretraining: PretrainingConfig | None = None) -> WeightsReport:
+def load_weights(model: Network, file: str | Path, config: ModelConfig | None = None) -> WeightsReport:
     """Put a file's tensors into the network: a whole network of stainda, or an encoder as timm publishes it.
 
     A head with another number of classes is left as it is. A first convolution for another number of channels gets
@@ -51,15 +51,17 @@ def load_weights(model: Network, file: str | Path, pretraining: PretrainingConfi
     of a transformer for images of another size are interpolated.
 
     Args:
-        pretraining: what the model says of the weights; the file must not say otherwise.
+        config: of the network; what it says of the weights must not differ from what the file says, or timm where the
+            file says nothing.
 
     Raises:
         ConfigError: the file is not safetensors, fits neither the network nor its encoder, lacks tensors of the
-            encoder, or says that its weights were trained with another mean or standard deviation than the model does.
+            encoder, or its weights were trained with another mean or standard deviation than the model says.
     """
     file = Path(file)
     given, about = read_tensors(file)
-    check_standard(about, pretraining, file)
+    if config is not None:
+        check_standard(about, config, file)
     state = model.state_dict()
     best: tuple[float, str, dict[str, torch.Tensor], list[str]] | None = None
     for part, prefix in _prefixes(model):
@@ -113,34 +115,45 @@ def read_tensors(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     return tensors, about if isinstance(about, dict) else {}
 
 
-def check_standard(about: Mapping[str, Any], pretraining: PretrainingConfig | None, file: Path) -> None:
-    """Refuse a file that says it was trained with another mean or standard deviation than the model says.
+def check_standard(about: Mapping[str, Any], config: ModelConfig, file: Path) -> str:
+    """Refuse a file that was trained with another mean or standard deviation than the model says.
+
+    What the file says counts, as ``stainda weights convert`` writes it; where it says nothing, what timm gives for the
+    model's source, if the file is the published one.
+
+    Returns:
+        What is doubtful without being certain; empty else.
 
     Raises:
         ConfigError: they differ by more than a thousandth.
     """
-    for what in ("mean", "std") if pretraining is not None else ():
+    remedy = "Set pretraining.mean and pretraining.std of the model to those of its weights, or name the right file"
+    for what in ("mean", "std") if config.pretraining is not None else ():
         stated = [float(number) for number in about.get(what) or ()]
-        wanted = list(getattr(pretraining, what))
-        if stated and (
-            len(stated) != len(wanted) or max(abs(a - b) for a, b in zip(stated, wanted, strict=True)) > _SAME
-        ):
+        wanted = list(getattr(config.pretraining, what))
+        if stated and differ(stated, wanted):
             raise ConfigError(
                 f"its weights were trained with {what} {stated}, and the model says {what} {wanted}",
                 file=file,
-                remedy=f"Set pretraining.{what} of the model to that of its weights, or name the right file",
+                remedy=remedy,
             )
+    if "mean" in about or (doubt := standard_mismatch(config, file)) is None:
+        return ""
+    if doubt.certain:
+        raise ConfigError(doubt.text, file=file, remedy=remedy)
+    return doubt.text
 
 
 def _prefixes(model: Network) -> list[tuple[str, str]]:
     from stainda.models.dense_transformer import DenseTransformer
+    from stainda.models.linear_decoder import LinearDecoder
     from stainda.models.pretrained import SmpNetwork
     from stainda.models.timm_classifier import TimmClassifier
 
     prefixes = [("network", "")]
     if isinstance(model, TimmClassifier):
         prefixes.append(("encoder", "net."))
-    if isinstance(model, DenseTransformer):
+    if isinstance(model, DenseTransformer | LinearDecoder):
         prefixes.append(("encoder", "encoder."))
     if isinstance(model, SmpNetwork):
         inner = "net.encoder.model." if hasattr(model.net.encoder, "model") else "net.encoder."

@@ -35,6 +35,7 @@ SECTIONS = (
     PageSection("results", "Results", "Strategy by domain"),
     PageSection("classes", "Classes", "Class by class"),
     PageSection("statistics", "Statistics", "Ranks, sizes of effects, variance"),
+    PageSection("domain-gap", "Domain gap", "Distance of the domains, robustness of encoders"),
     PageSection("centres", "Centres", "Centre by centre", rotations="one"),
     PageSection("objects", "Objects", "Objects and pixels", rotations="one"),
     PageSection("object-gallery", "Object gallery", "The same object across the stains", rotations="one"),
@@ -54,8 +55,8 @@ SECTIONS = (
 
 
 OF_STRATEGIES = (
-    "rotations", "results", "classes", "statistics", "centres", "objects", "object-gallery", "examples", "registration",
-    "propagation", "training", "models", "cost",
+    "rotations", "results", "classes", "statistics", "domain-gap", "centres", "objects", "object-gallery", "examples",
+    "registration", "propagation", "training", "models", "cost",
 )  # fmt: skip
 """Sections that a study without strategies does not have."""
 

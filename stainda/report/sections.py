@@ -149,6 +149,7 @@ class Sections:
             "data": ("data", self._data),
             "classes": ("classes", self._classes),
             "statistics": ("statistics", self._statistics),
+            "domain_gap": ("domain-gap", self._domain_gap),
             "centres": ("centres", self._centres),
             "objects": ("objects", self._objects),
             "registration": ("registration", self._registration),
@@ -331,9 +332,10 @@ class Sections:
             "ranks": self._figures(("critical_difference", "effects")),
             "effects": self.table("effects"),
             "models": self._figures(("variance",)),
-            "gap": self._figures(("domain_gap",)),
-            "encoders": self.table("encoders"),
         }
+
+    def _domain_gap(self) -> dict[str, Any]:
+        return {"figures": self._figures(("domain_gap",)), "encoders": self.table("encoders")}
 
     def _objects(self) -> dict[str, Any] | None:
         if self.view is None:

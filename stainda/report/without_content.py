@@ -42,6 +42,9 @@ def without_content(run: LoadedRun, gathered: dict[str, Any], scored: bool) -> d
             fromkeys[key] = _clause(shown["missing"])
     if gathered.get("left_out") is None and gathered.get("excluded") is None:
         fromkeys["left-out"] = "every slide was used, every pair registered, every job finished"
+    gap = gathered.get("domain_gap")
+    if gap is not None and not gap["figures"] and gap["encoders"] is None:
+        fromkeys["domain-gap"] = "neither distances of domains nor encoders were compared for this page"
     cost = gathered.get("cost", {})
     if not any(cost.get(name) for name in ("budget", "table", "figures", "stages")):
         fromkeys["cost"] = f"no training time was recorded; {_clause(cost.get('missing', ''))}".removesuffix("; ")

@@ -45,15 +45,21 @@ class JpegTiles:
         self._kept: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
         self._bytes = 0
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[np.uint8] | None:
-        """RGB uint8 (height, width, 3) of a region within a level, or ``None`` where a tile of it is damaged."""
+    def read(
+        self, level: int, x: int, y: int, width: int, height: int, into: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8] | None:
+        """RGB uint8 (height, width, 3) of a region within a level, or ``None`` where a tile of it is damaged.
+
+        Args:
+            into: the array that is filled and returned; default: a new one.
+        """
         at = self._levels[level]
         across, down = at.tile
         columns = range(x // across, (x + width - 1) // across + 1)
         rows = range(y // down, (y + height - 1) // down + 1)
         if len(rows) == len(columns) == 1 and (width, height) == at.tile:
-            return self._tile(level, rows[0] * at.across + columns[0], keep=False)
-        image = np.empty((height, width, 3), np.uint8)
+            return self._tile(level, rows[0] * at.across + columns[0], keep=False, into=into)
+        image = np.empty((height, width, 3), np.uint8) if into is None else into
         for row in rows:
             for column in columns:
                 left, top = column * across, row * down
@@ -69,15 +75,22 @@ class JpegTiles:
     def close(self) -> None:
         os.close(self._file)
 
-    def _tile(self, level: int, index: int, keep: bool) -> NDArray[np.uint8] | None:
-        """Pixels (tile height, tile width, 3); those that are kept must not be written to."""
+    def _tile(
+        self, level: int, index: int, keep: bool, into: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8] | None:
+        """Pixels (tile height, tile width, 3); those that are kept must not be written to, and are not put ``into``."""
         if self._kept:
             with self._lock:
                 kept = self._kept.get((level, index))
                 if kept is not None:
                     self._kept.move_to_end((level, index))
-                    return kept if keep else kept.copy()
-        pixels = self._levels[level].decode(self._file, index)
+                    if keep:
+                        return kept
+                    if into is None:
+                        return kept.copy()
+                    into[:] = kept
+                    return into
+        pixels = self._levels[level].decode(self._file, index, into)
         if keep and pixels is not None:
             with self._lock:
                 self._bytes += 0 if (level, index) in self._kept else pixels.nbytes
@@ -105,11 +118,12 @@ class _Level:
         )
         return width, height
 
-    def decode(self, file: int, index: int) -> NDArray[np.uint8] | None:
+    def decode(self, file: int, index: int, into: NDArray[np.uint8] | None = None) -> NDArray[np.uint8] | None:
         from imagecodecs import jpeg8_decode
 
         data = os.pread(file, int(self._lengths[index]), int(self._offsets[index]))
-        out = np.empty((self.tile[1], self.tile[0], 3), np.uint8)  # a picture of any other size is not decoded
+        # a picture of any other size is not decoded
+        out = np.empty((self.tile[1], self.tile[0], 3), np.uint8) if into is None else into
         try:
             jpeg8_decode(data, tables=self._tables, colorspace=self._space, outcolorspace="RGB", out=out)
         except Exception:  # imagecodecs has an error class per codec; OpenSlide, asked instead, says what is wrong

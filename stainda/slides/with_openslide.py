@@ -82,7 +82,8 @@ class OpenSlideBackend:
         self.tiles: JpegTiles | None = None
         self._downsamples: tuple[float, ...] = tuple(slide.level_downsamples)
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> Array:
+    def read(self, level: int, x: int, y: int, width: int, height: int, into: Array | None = None) -> Array:
+        """As of every backend; JPEG tiles are decoded ``into`` an array of that shape, which then is the result."""
         import openslide
 
         # OpenSlide takes the corner in level-0 pixels; the middle of the corner pixel lands in it whatever the rounding
@@ -90,7 +91,7 @@ class OpenSlideBackend:
         ratio_y = self.sizes[0][1] / self.sizes[level][1]
         corner = (round(x * ratio_x), round(y * ratio_y))
         if self.tiles is not None and level in self.tiles.levels and self._on_whole_pixels(level, x, y, corner):
-            pixels = self.tiles.read(level, x, y, width, height)
+            pixels = self.tiles.read(level, x, y, width, height, into)
             if pixels is not None:
                 return pixels
         try:

@@ -139,9 +139,9 @@ def features_of(
 ) -> NDArray[np.float32]:
     """What an encoder gives for patches, pooled to a vector each: ``(n, d)``.
 
-    Of an encoder of timm the vector that its last layer would read, as its publisher pools it; of another network the
-    mean of its coarsest map. Images are standardised by the encoder's own numbers, where it starts from weights and
-    they are known, else by those of the tissue of these slides.
+    Of an encoder of timm the vector that its last layer would read, pooled as the model file says (``pooling``; timm's
+    own way where it says nothing); of another network the mean of its coarsest map. Images are standardised by the
+    encoder's own numbers, where it starts from weights and they are known, else by those of the tissue of these slides.
     """
     from stainda.training.frozen_encoder import FrozenEncoder
 

@@ -37,8 +37,8 @@ class FrozenEncoder:
         cls, model: ModelConfig, pixels: Callable[[], Array], seed: int, task: str = "classification",
         device: str = "cpu",
     ) -> FrozenEncoder:  # fmt: skip
-        """From a model: of an encoder of timm the vector that its last layer would read, as its publisher pools it; of
-        another network the mean of its coarsest map.
+        """From a model: of an encoder of timm the vector that its last layer would read, pooled as the model file says
+        (``pooling``; timm's own way where it says nothing); of another network the mean of its coarsest map.
 
         Args:
             pixels: colours (n, 3), uint8, of tissue. Images are standardised by them, unless the encoder starts from

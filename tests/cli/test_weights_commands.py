@@ -71,6 +71,35 @@ def test_what_cannot_be_checked_is_answered(folder):
     assert "is not the file of a known model" in str(result.exception) and "--model" in str(result.exception)
 
 
+@pytest.mark.parametrize("words", [("/nothere.safetensors", "--model", "resnet18"), ("nothere.safetensors",), ("a/b",)])
+def test_a_file_that_is_not_there_is_named_whatever_the_model(folder, words):
+    import timm
+
+    (folder / "weights").mkdir()
+    save_file(timm.create_model("resnet18").state_dict(), folder / "weights" / "resnet18.safetensors")
+    result = CliRunner().invoke(app, ["weights", "check", *words])
+    assert result.exit_code != 0 and "there is no such file" in str(result.exception)
+    assert words[0] in str(result.exception)
+
+
+def test_a_check_of_no_weights_is_an_error(folder):
+    result = CliRunner().invoke(app, ["weights", "check"])
+    assert result.exit_code != 0 and f"no weights are in {folder / 'weights'}" in str(result.exception)
+
+
+def test_what_is_converted_replaces_nothing_unless_forced(folder):
+    import timm
+
+    torch.save(timm.create_model("resnet18").state_dict(), "mine.pth")
+    made = folder / "weights" / "resnet18.safetensors"
+    made.parent.mkdir()
+    made.write_bytes(b"before")
+    result = CliRunner().invoke(app, ["weights", "convert", "mine.pth", "--model", "resnet18"])
+    assert result.exit_code != 0 and "--force" in str(result.exception) and made.read_bytes() == b"before"
+    assert str(made) in _run("convert", "mine.pth", "--model", "resnet18", "--force")
+    assert len(load_file(str(made))) > 60
+
+
 @pytest.mark.skipif(not (REAL / FILE).is_file(), reason="the ImageNet weights are not at ../shared/weights")
 def test_the_real_file_is_whole_and_answers(folder, monkeypatch):
     monkeypatch.setenv("STAINDA_WEIGHTS", str(REAL))

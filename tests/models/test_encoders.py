@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from stainda.config import ModelConfig
+from stainda.config import ModelConfig, PretrainingConfig
 from stainda.errors import ConfigError
 from stainda.models import build_encoder, build_model, load_weights
 from stainda.models.known_weights import known_weights
+from stainda.models.published_standard import standard_mismatch
+from stainda.models.weight_checks import check_weights
+from stainda.models.weight_files import look_for
 
 ROOT = Path(__file__).parents[2]
 KNOWN = {model_weights.name: model_weights for model_weights in known_weights(ROOT)}
@@ -25,6 +29,7 @@ IMAGENET = (
     "resnet18", "resnet50", "efficientnet_lite0", "convnext_tiny", "swin_tiny", "vit_small", "segformer_b0",
     "segformer_b2", "segformer_b5", "vgg16",
 )  # fmt: skip
+REAL = look_for("tf_efficientnet_lite0.safetensors")
 SMALL = {"depth": 4, "embed_dim": 48, "num_heads": 4}
 
 
@@ -149,6 +154,13 @@ def test_words_for_classes_are_a_closed_table():
         ({"encodr": "resnet18"}, "Did you mean 'encoder'"),
         ({"encoder": "resnet18", "decoder": "dpt"}, "gives no tokens of one scale"),
         ({"encoder": "vit_tiny_patch16_224", "decoder": "dpt", "options": {"dept": 2}}, "dept"),
+        ({"encoder": "vit_tiny_patch16_224", "decoder": "linear", "options": {"dept": 2}}, "dept"),
+        ({"encoder": "vit_tiny_patch16_224", "decoder": "upernet"}, "maps of several scales.*decoder linear or dpt"),
+        ({"encoder": "vit_tiny_patch16_224", "decoder": "unet"}, "maps of several scales.*decoder linear or dpt"),
+        ({"encoder": "vit_tiny_patch16_224", "decoder": "fpn"}, "maps of several scales.*decoder linear or dpt"),
+        ({"encoder": "vit_tiny_patch16_224", "decoder": "segformer"}, "maps of several scales.*decoder linear or dpt"),
+        ({"encoder": "resnet18", "decoder": "linear", "decoder_options": {"decoder_channels": [1]}}, "no options"),
+        ({"encoder": "resnet81", "decoder": "linear"}, "Did you mean 'resnet18'"),
         ({"encoder": "vit_tiny_patch16_224", "decoder": "dpt", "decoder_options": {"readuot": "cat"}}, "'readout'"),
     ],
     ids=str,
@@ -156,6 +168,26 @@ def test_words_for_classes_are_a_closed_table():
 def test_mistakes_are_answered(params, said):
     with pytest.raises(ConfigError, match=said):
         build_model(ModelConfig(name="encoder", params=params), 3, 2, "segmentation")
+
+
+def test_a_linear_decoder_is_a_linear_map_of_each_token(tmp_path):
+    """A second implementation with matrices."""
+    state = _published("vit_tiny_patch16_224", tmp_path / "vit.safetensors", dynamic_img_size=True, **TINY)
+    params = {"encoder": "vit_tiny_patch16_224", "options": {**TINY, "dynamic_img_size": True}, "decoder": "linear"}
+    config = ModelConfig(name="encoder", params=params, weights=tmp_path / "vit.safetensors")
+    model = build_model(config, 3, 3, "segmentation").eval()
+    assert torch.equal(model.encoder.blocks[1].mlp.fc1.weight, state["blocks.1.mlp.fc1.weight"])
+    model.decoded.running_mean.normal_(), model.decoded.running_var.uniform_(0.5, 2)
+    images = torch.rand(2, 3, 48, 80)  # 3 x 5 tokens
+    with torch.no_grad():
+        tokens = model.encoder.forward_features(images)[:, 5:]
+        scaled = (tokens - model.decoded.running_mean) / (model.decoded.running_var + model.decoded.eps).sqrt()
+        logits = (scaled @ model.head.weight[:, :, 0, 0].T + model.head.bias).reshape(2, 3, 5, 3).permute(0, 3, 1, 2)
+        answer = model(images)
+        torch.testing.assert_close(answer, model.answer(model.encode(images)))
+    assert answer.shape == (2, 3, 48, 80)
+    around = torch.nn.functional.interpolate(logits, scale_factor=16, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(answer, around, atol=1e-5, rtol=1e-4)
 
 
 def _published(encoder: str, path: Path, **options: object) -> dict[str, torch.Tensor]:
@@ -222,6 +254,89 @@ def test_a_mean_that_is_not_the_files_is_an_error(tmp_path):
     about["mean"] = [0.485, 0.456, 0.406]
     save_file(state, str(tmp_path / "r.safetensors"), {"stainda": json.dumps(about)})
     build_model(config, 3, 2, "segmentation")
+
+
+TINY = {"img_size": 64, "reg_tokens": 4, **SMALL}
+
+
+@pytest.mark.parametrize(("pooling", "width"), [("class", 48), ("patches", 48), ("class_and_patches", 96)])
+def test_tokens_are_pooled_as_the_model_says_and_registers_are_left_out(pooling, width, monkeypatch):
+    params = {"encoder": "vit_tiny_patch16_224", "options": TINY, "pooling": pooling}
+    config = ModelConfig(name="encoder", params=params)
+    model = build_model(config, 3, 3, "classification").eval()
+    images = torch.rand(2, 3, 64, 64)
+    seen = []
+    model.decoded.register_forward_hook(lambda *given: seen.append(given[-1]))
+    with torch.no_grad():
+        assert model(images).shape == (2, 3) and model.handed_channels == width
+        network = model.net  # token by token, as Dosovitskiy et al. 2021 and Darcet et al. 2024 have them
+        first = (token.expand(2, -1, -1) for token in (network.cls_token, network.reg_token))
+        rows = torch.cat([*first, network.patch_embed(images)], 1) + network.pos_embed
+        rows = network.norm(network.blocks(rows))
+    assert rows.shape == (2, 1 + 4 + 16, 48)
+    expected = {"class": rows[:, 0], "patches": sum(rows[:, 5 + i] for i in range(16)) / 16}
+    expected["class_and_patches"] = torch.cat([expected["class"], expected["patches"]], 1)
+    torch.testing.assert_close(seen[0], expected[pooling], atol=1e-5, rtol=1e-5)
+    tokens = torch.full((1, 21, 48), 7.0)
+    tokens[:, 0], tokens[:, 1:5] = 3.0, 1e6
+    monkeypatch.setattr(model.net, "forward_features", lambda images: tokens)
+    numbers = {"class": {3.0}, "patches": {7.0}, "class_and_patches": {3.0, 7.0}}
+    assert set(model.encode(images)[0].flatten().tolist()) == numbers[pooling]
+
+
+def test_a_patch_is_described_as_virchow2s_publisher_does():
+    """2560 numbers, by https://github.com/mahmoodlab/TRIDENT."""
+    with torch.device("meta"):
+        model = build_model(random_start("virchow2"), 3, 2, "classification")
+        assert build_model(random_start("uni"), 3, 2, "classification").handed_channels == 1024
+    assert model.handed_channels == 2560 and model.net.head.weight.shape == (2, 2560)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"encoder": "resnet18", "pooling": "class"}, "resnet18' does not give"),
+        ({"encoder": "vit_tiny_patch16_224", "options": {"global_pool": "avg"}, "pooling": "class"}, "does not give"),
+        ({"encoder": "vit_tiny_patch16_224", "pooling": "clas"}, "Did you mean 'class'"),
+    ],
+)
+def test_a_pooling_that_cannot_be_is_answered(params, said):
+    with pytest.raises(ConfigError, match=said):
+        build_model(ModelConfig(name="encoder", params=params), 3, 2, "classification")
+
+
+WRONG = PretrainingConfig(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+def test_the_facts_of_every_model_are_those_that_timm_gives_for_its_source():
+    for known in KNOWN.values():
+        assert standard_mismatch(known.config, Path(known.file_name)) is None, known.name
+        if "huggingface.co/timm/" in known.config.weights_source:
+            facts = known.facts.model_copy(update={"mean": (0.1, 0.2, 0.3)})
+            wrong = known.config.model_copy(update={"pretraining": facts})
+            assert standard_mismatch(wrong, Path(known.file_name)).certain, known.name
+            assert not standard_mismatch(wrong, Path("ours.safetensors")).certain, "it may be a file of our own"
+
+
+def test_weights_without_a_source_are_doubted_if_timm_knows_none_with_their_numbers():
+    """ViT-S/16 has several: by DINO with ImageNet's mean, by others with 0.5."""
+    config = ModelConfig(name="encoder", params={"encoder": "vit_small_patch16_224"}, pretraining=WRONG)
+    assert standard_mismatch(config, Path("vit_small_patch16_224.safetensors")) is None
+    config = config.model_copy(update={"params": {"encoder": "tf_efficientnet_lite0"}})
+    found = standard_mismatch(config, Path("tf_efficientnet_lite0.safetensors"))
+    assert not found.certain and "none of the 1 weights of tf_efficientnet_lite0" in found.text
+
+
+@pytest.mark.skipif(REAL is None, reason="tf_efficientnet_lite0.safetensors is in no folder of STAINDA_WEIGHTS")
+def test_a_wrong_mean_of_the_real_file_which_says_nothing_is_an_error():
+    right = KNOWN["efficientnet_lite0"].config.model_copy(update={"weights": REAL})
+    build_model(right, 3, 2, "segmentation")
+    with pytest.raises(ConfigError, match=r"timm gives tf_efficientnet_lite0.in1k mean \[0.5, 0.5, 0.5\]"):
+        build_model(right.model_copy(update={"pretraining": WRONG}), 3, 2, "segmentation")
+    unnamed = right.model_copy(update={"pretraining": WRONG, "weights_source": ""})
+    known = replace(KNOWN["efficientnet_lite0"], config=unnamed)
+    states = {check.what: check.state for check in check_weights(known, REAL)}
+    assert states["standardisation"] == "note", "whose file it is nothing says"
 
 
 def test_a_missing_file_is_told_with_its_own_publisher(tmp_path, monkeypatch):

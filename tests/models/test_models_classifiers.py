@@ -85,7 +85,7 @@ def test_a_network_for_another_task_is_refused_and_told_which_fit():
         check_model(ModelConfig(name="unet"), "classification")
     with pytest.raises(
         ConfigError,
-        match=r"'cnn' is for classification.*unet or smp or dpt or fcn or segnet or deconvnet or pangnet or encoder",
+        match=r"'cnn' is for classification.*unet or smp or dpt or linear or fcn or segnet or deconvnet or pangnet or ",
     ):
         check_model(ModelConfig(name="cnn"), "segmentation")
 

@@ -167,7 +167,7 @@ def test_the_file_says_where_it_is_from_and_the_original_stays(tmp_path):
         about = json.loads(opened.metadata()["stainda"])
     assert about["model"] == "small" and about["mean"] == [0.7, 0.6, 0.7]
     assert about["from_sha256"] == hashlib.sha256(before).hexdigest()
-    again = {convert(source, target, _known()).sha256 for _ in range(5)}
+    again = {convert(source, target, _known(), replace=True).sha256 for _ in range(5)}
     assert again == {made.sha256}, "the fingerprint names trainings: the same weights must have the same"
 
 
@@ -196,6 +196,29 @@ def test_a_file_that_holds_more_than_tensors_is_refused_and_nothing_in_it_runs(t
     assert (
         not Path("ran").exists() and not list(tmp_path.glob("*.safetensors")) and not list(tmp_path.glob(".stainda-*"))
     )
+
+
+@pytest.mark.parametrize(
+    "text", [b"hello\n", b"a" * 20, b"<!DOCTYPE html>", b"version https://git-lfs.github.com/spec/v1\n", b""]
+)
+def test_a_text_is_no_file_of_torch(text, tmp_path):
+    (tmp_path / "model.bin").write_bytes(text)
+    with pytest.raises(ConfigError, match=r"is no file of torch: it begins with b'|is empty"):
+        read_checkpoint(tmp_path / "model.bin")
+
+
+def test_a_file_that_is_there_is_replaced_on_demand_alone(tmp_path):
+    torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "a.pth")
+    target = tmp_path / "a.safetensors"
+    target.write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=r"is there already.*--force"):
+        convert(tmp_path / "a.pth", target)
+    assert target.read_bytes() == b"mine"
+    assert convert(tmp_path / "a.pth", target, replace=True).sha256 == hashlib.sha256(target.read_bytes()).hexdigest()
+    for name in ("y.bin", "y"):
+        with pytest.raises(ConfigError, match=r"another ending|this ending.*Name it y\.safetensors"):
+            convert(tmp_path / "a.pth", tmp_path / name)
+        assert not (tmp_path / name).exists()
 
 
 def test_weights_of_another_architecture_are_refused_with_what_differs(tmp_path):

@@ -95,7 +95,18 @@ def test_the_made_up_run_is_as_declared(small_run, tmp_path):
 
 def test_page_has_every_section_and_the_answer_first(full):
     _, page = full
-    ids = ["answer", "asked", "results", "statistics", "centres", "objects", "examples", "data", "registration"]
+    ids = [
+        "answer",
+        "asked",
+        "results",
+        "statistics",
+        "domain-gap",
+        "centres",
+        "objects",
+        "examples",
+        "data",
+        "registration",
+    ]
     ids += ["propagation", "training", "left-out", "cost", "models", "provenance"]
     assert [one for one in page.ids if one in ids] == ids
     assert len(page.ids) == len(set(page.ids)), "an id stands twice"

@@ -105,6 +105,37 @@ def test_a_large_region_is_read_in_pieces(slides, monkeypatch):
         assert (slide.read(3, 5, 110, 80) == pixels(sum(b"good"))[5:85, 3:113]).all()
 
 
+@pytest.mark.parametrize("shared", [None, 1000, 16 << 20])
+def test_pixels_are_the_same_through_memory_and_through_the_socket(shared, slides, monkeypatch, tmp_path):
+    if shared is None:
+        monkeypatch.setattr(contained, "_shared_memory", lambda: ([], None))
+    else:
+        monkeypatch.setattr(contained, "_SHARED", shared)
+    path = tmp_path / "jpeg.tif"
+    options = {"tile": (32, 32), "photometric": "rgb", "compression": "jpeg"}
+    tifffile.imwrite(path, pixels(3), **options)
+    with open_slide(path) as slide:
+        read = [slide.read(*region) for region in REGIONS]
+        assert (contained._child._shared is not None) == (shared is not None and sys.platform == "linux")
+    monkeypatch.setenv("STAINDA_DECODE_HERE", "1")
+    with open_slide(path) as slide:
+        assert all((image == slide.read(*region)).all() for image, region in zip(read, REGIONS, strict=True))
+
+
+REGIONS = [(0, 0, 32, 32), (3, 5, 100, 70), (32, 32, 32, 32), (0, 0, 128, 96), (7, 7, 4, 4), (64, 0, 32, 32)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory that is shared through a file without a name: Linux")
+def test_shared_memory_cannot_be_taken_away_by_the_process_that_decodes():
+    (handle,), memory = contained._shared_memory()
+    for size in (0, len(memory) * 2):
+        with pytest.raises(PermissionError):
+            os.ftruncate(handle, size)
+    with pytest.raises(TypeError):
+        memory[0] = 1
+    os.close(handle)
+
+
 def test_threads_and_forks_read_the_same(slides):
     make, _ = slides
     names = ["good", "better", "best"]

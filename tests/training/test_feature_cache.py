@@ -52,6 +52,30 @@ def _changed(folder):
 BEHIND = ("head.", "decoder.", "pooled.", "handed.")
 
 
+LINEAR = ModelConfig(
+    name="linear",
+    params={
+        "encoder": "vit_tiny_patch16_224",
+        "options": {"dynamic_img_size": True, "depth": 2, "embed_dim": 24, "num_heads": 2},
+    },
+)
+
+
+def test_a_linear_decoder_learns_the_same_from_kept_tokens(tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_cache, "_kind", lambda features: "float32")
+    plain = {"name": "plain", "augment": [], "norm": {"name": "shared"}, "align": {"name": "none"}}
+    ends = []
+    for name, cache in (("images", None), ("features", {"views": 1})):
+        job = replace(_job(plain, cache, None, {"mode": "head"}, epochs=2, steps_per_epoch=3), model=LINEAR)
+        train_on(job, make_data(job, per_slide=6), tmp_path / name)
+        ends.append(load_file(tmp_path / name / "last.safetensors"))
+    assert ends[0].keys() == ends[1].keys() and "head.weight" in ends[0]
+    for key, value in ends[0].items():
+        torch.testing.assert_close(ends[1][key], value, atol=1e-4, rtol=1e-3)
+    files = list((tmp_path / "features").rglob("features_*.npy"))
+    assert files and all(np.load(file).shape[1] == 24 for file in files), "one map of tokens"
+
+
 @pytest.mark.parametrize("task", [CLASSES, None], ids=["classification", "segmentation"])
 def test_the_same_steps_from_features_and_from_images_end_in_the_same_weights(task, tmp_path, monkeypatch):
     """Without augmentation there is one view, which is what the encoder sees in every step of the other training."""

@@ -47,6 +47,14 @@ def test_the_contrastive_loss_of_known_vectors():
     assert nt_xent(z, z.flip(0), 1.0) > nt_xent(z, z, 1.0)
 
 
+def test_the_contrastive_loss_is_that_of_lightly():
+    lightly = pytest.importorskip("lightly.loss", reason="lightly is not installed (pip install lightly)")
+    first, second = torch.randn(2, 7, 5, generator=torch.Generator().manual_seed(0))
+    for temperature in (0.1, 0.5):
+        theirs = lightly.NTXentLoss(temperature=temperature)(first, second)
+        torch.testing.assert_close(nt_xent(first, second, temperature), theirs, atol=1e-5, rtol=1e-5)
+
+
 def test_the_other_losses_and_measures_of_known_vectors():
     z = torch.eye(2)
     assert byol(z, 5 * z).item() == pytest.approx(0, abs=1e-6)
