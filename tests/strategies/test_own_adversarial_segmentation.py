@@ -135,8 +135,8 @@ def test_the_discriminator_learns_to_distinguish_and_the_network_to_pass(seed):
             loss.backward()
             optimiser.step()
             values.append(float(loss.detach()))
-        logits, labels = part.verdicts(given)["pairs"]
-        return values, float((logits.argmax(1) == labels).float().mean())
+        answers = part.verdicts(given)["pairs"]
+        return values, float((answers.logits.argmax(1) == answers.labels).float().mean())
 
     values, accuracy = learn(modules, "pairs", 80)
     assert np.mean(values[-5:]) < 0.2 < 0.6 < values[0] and accuracy > 0.95

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from stainda.strategies.align.base import Batch, JudgedAlign, Site, Step
+from stainda.strategies.align.base import Batch, DomainAnswers, JudgedAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -58,15 +58,17 @@ class AdversarialSegmentation(JudgedAlign):
         weight = self.weight * self.growth(step)
         return {"pairs": pairs, "adversarial": weight * verdict(held(judge, predicted), 0, counts)}
 
-    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+    def verdicts(self, step: Step) -> dict[str, DomainAnswers]:
         from stainda.strategies.align.support.map_discriminators import of_two_sides, shares_of
 
         annotated, predicted, known = self._pairs(step.source)
         judge = step.modules["pairs"]
         sides = [judge(annotated), judge(predicted)]
-        logits, labels = of_two_sides(sides)
+        answers = of_two_sides(sides)
         seen = shares_of(known, sides[0]).flatten().repeat(2) > 0
-        return {"pairs": (logits[seen], labels[seen])} if seen.any() else {}
+        if not seen.any():
+            return {}
+        return {"pairs": DomainAnswers(answers.logits[seen], answers.labels[seen], answers.patches[seen])}
 
     @staticmethod
     def _pairs(source: Batch) -> tuple[Tensor, Tensor, Tensor]:
