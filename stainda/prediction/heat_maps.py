@@ -15,8 +15,9 @@ from stainda.files import whole_file
 
 if TYPE_CHECKING:
     import geopandas as gpd
+    from shapely.geometry.base import BaseGeometry
 
-    from stainda.prediction.predictor import Predictor
+    from stainda.prediction.predictor import Predictor, ProbabilityMap
     from stainda.prediction.regions import PixelRegion
 
 SHOWN = 12
@@ -61,12 +62,17 @@ def check_heat_maps(predictor: Predictor) -> None:
 
 
 def collect_evidence(
-    predictor: Predictor, region: PixelRegion, shapes: gpd.GeoDataFrame, domain: str | None, name: str
+    predictor: Predictor,
+    region: PixelRegion,
+    probabilities: ProbabilityMap,
+    shapes: gpd.GeoDataFrame,
+    domain: str | None,
+    name: str,
 ) -> list[PatchEvidence]:
-    """The patches about the most certain objects, with the network as it is applied to this slide.
+    """The patches about the surest places of the most certain objects, with the network as it is applied to this slide.
 
     Args:
-        region: that the objects were found on. shapes: the objects, level-0 pixels.
+        region, probabilities: that the objects were found on. shapes: the objects, level-0 pixels.
         domain, name: of the slide, as for ``Predictor.probabilities_region``.
     """
     import torch
@@ -82,7 +88,10 @@ def collect_evidence(
     if not len(rows):
         return []
     side = predictor.patches.size
-    centres = shapely.get_coordinates(shapely.centroid(np.asarray(rows.geometry.values, object)))
+    centres = np.stack([
+        surest_place(shape, probabilities, detector.classes.index(cls))
+        for shape, cls in zip(rows.geometry, rows["class"], strict=True)
+    ])  # fmt: skip
     corners = np.round((centres - [region.x, region.y]) / region.downsample - side / 2).astype(int)
     patches = np.stack([region.read(int(left), int(top), side, side) for left, top in corners])
     network.eval()
@@ -96,6 +105,25 @@ def collect_evidence(
             zip(patches, classes, rows[["class", "id"]].to_dict("records"), strict=True)
         )
     ]
+
+
+def surest_place(shape: BaseGeometry, probabilities: ProbabilityMap, cls: int) -> Array:
+    """The middle (x, y) of the cell of an object with the highest probability of its class, level-0 pixels.
+
+    Of an object without a cell it is its own middle. An outline may hold several structures that lie close together.
+    """
+    own = shapely.get_coordinates(shapely.centroid(shape))[0]
+    step, array = probabilities.downsample, probabilities.array[cls]
+    left, top, right, bottom = (np.asarray(shape.bounds) - [probabilities.x, probabilities.y] * 2) / step
+    rows = np.arange(max(int(top), 0), min(int(bottom) + 1, array.shape[0]))
+    columns = np.arange(max(int(left), 0), min(int(right) + 1, array.shape[1]))
+    y, x = np.meshgrid(probabilities.y + (rows + 0.5) * step, probabilities.x + (columns + 0.5) * step, indexing="ij")
+    inside = shapely.contains_xy(shape, x, y)
+    if not inside.any():
+        return own
+    shares = np.where(inside, array[rows[:, None], columns[None, :]], -1.0)
+    at = np.unravel_index(int(shares.argmax()), shares.shape)
+    return np.array([x[at], y[at]])
 
 
 def chosen(shapes: gpd.GeoDataFrame) -> gpd.GeoDataFrame:

@@ -152,7 +152,7 @@ def predict_slide(
         if wanted.overlay:
             write_overlay(slide, shapes, files["overlay"])
         if wanted.heat_maps:
-            evidence = collect_evidence(predictor, region, shapes, domain, stem(slide_path))
+            evidence = collect_evidence(predictor, region, result, shapes, domain, stem(slide_path))
             per_pixel = None if slide.mpp is None else slide.mpp * region.downsample
             write_heat_maps(evidence, files["heat_maps"], f"{name}: what decided", per_pixel)
         bounds = None if wanted.origin == "level0" else bounds_of(slide)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shapely import Point, box
 from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "training"))
@@ -19,7 +20,8 @@ from stainda.config import ModelConfig, TaskConfig
 from stainda.errors import StaindaError
 from stainda.models.heat_maps import ACTIVATION, OCCLUSION
 from stainda.prediction import Wanted, load_predictor, predict_slide
-from stainda.prediction.heat_maps import SHOWN, chosen, collect_evidence
+from stainda.prediction.heat_maps import SHOWN, chosen, collect_evidence, surest_place
+from stainda.prediction.predictor import ProbabilityMap
 from stainda.prediction.regions import ArrayRegion
 from stainda.training import train_on
 
@@ -57,8 +59,9 @@ def evidence_of(predictor):
     image = section()
     tissue = (image < 250).any(-1)
     region = ArrayRegion(image, tissue)
-    shapes = predictor.objects(predictor.probabilities_region(region, "PAS@A", "one", None))
-    return collect_evidence(predictor, region, shapes, "PAS@A", "one"), shapes
+    result = predictor.probabilities_region(region, "PAS@A", "one", None)
+    shapes = predictor.objects(result)
+    return collect_evidence(predictor, region, result, shapes, "PAS@A", "one"), shapes
 
 
 def heat_inside_and_outside(patch):
@@ -131,9 +134,17 @@ def test_a_segmentation_is_refused_before_its_first_slide(tmp_path):
     assert not (tmp_path / "out" / "one.geojson").exists()
 
 
-def test_the_most_certain_of_each_class_are_shown():
-    from shapely import Point
+def test_the_patch_lies_about_the_surest_cell_of_an_object():
+    """A ring of two structures: its middle is in neither."""
+    array = np.zeros((2, 10, 10), np.float32)
+    array[1, 2, 7], array[1, 8, 8], array[0, 2, 3] = 0.9, 0.95, 0.99
+    map_ = ProbabilityMap(array, 8.0, 100.0, 50.0, ("a", "b"))
+    ring = box(100, 50, 100 + 72, 50 + 40).difference(box(120, 60, 140, 80))
+    assert surest_place(ring, map_, 1).tolist() == [100 + 7.5 * 8, 50 + 2.5 * 8]
+    assert surest_place(Point(101.5, 52.5), map_, 1).tolist() == [101.5, 52.5]
 
+
+def test_the_most_certain_of_each_class_are_shown():
     count = 30
     shapes = make_shapes([Point(index, 0) for index in range(count)], "a", id=[str(index) for index in range(count)])
     shapes["class"] = ["b" if index in (3, 7) else "a" for index in range(count)]
