@@ -24,7 +24,9 @@ _KEYS = ("name", "description", "parts", "tasks", "reference", "family", "size")
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(help="strategies, recipes, models, tasks, heads, stains, parts or data")],
+    kind: Annotated[
+        str, typer.Argument(help="strategies, recipes, models, tasks, heads, aggregators, stains, parts or data")
+    ],
     name: Annotated[str | None, typer.Argument(help="One of them, to read all about it.")] = None,
     family: Annotated[str | None, typer.Option(help="Only this family of strategies, or kind of parts.")] = None,
     search: Annotated[str | None, typer.Option(help="Only those in which these words occur.")] = None,
@@ -41,6 +43,7 @@ def list_(
     - `stainda list recipes`
     - `stainda list models --search VGG`
     - `stainda list heads star`
+    - `stainda list aggregators`
     """
     from stainda.study import catalogue
     from stainda.study.listing import find_entry, pick
@@ -56,10 +59,12 @@ def list_(
 
 
 def _whole(kind: str, entry: Entry) -> None:
+    from stainda.study.listing import SIZES
+
     _say(f"{entry.name}" + (f" ({entry.family})" if entry.family else ""))
     for label, text in (
         ("", entry.description), ("parts", entry.parts), ("tasks", ", ".join(entry.tasks)),
-        ("million parameters, with two classes", entry.size), ("paper", entry.reference), ("file", entry.file),
+        (SIZES.get(kind, ""), entry.size), ("paper", entry.reference), ("file", entry.file),
     ):  # fmt: skip
         if text:
             _say(f"{label}: {text}" if label else str(text))
@@ -71,7 +76,7 @@ def _whole(kind: str, entry: Entry) -> None:
 
 
 def _lines(kind: str, entries: Sequence[Entry], full: bool) -> None:
-    from stainda.study.listing import FAMILIES
+    from stainda.study.listing import FAMILIES, SIZES
 
     _say(f"{len(entries)} {kind}")
     if full and (first := [entry for entry in entries if entry.first]):
@@ -80,11 +85,15 @@ def _lines(kind: str, entries: Sequence[Entry], full: bool) -> None:
         title = f"\n{family}: {FAMILIES[family]}" if family in FAMILIES else f"\n{family}" if family else ""
         if title:
             _say(title)
-        if kind == "models":
-            rows = [(model.name, model.size, model.paper, model.line) for model in group]
-            show_table("", ("name", "million parameters", "paper", "what it is"), rows)
+        if kind in SIZES:
+            rows = [(entry.name, entry.size, entry.paper, entry.line) for entry in group]
+            show_table("", ("name", SIZES[kind].partition(",")[0], "paper", "what it is"), rows)
         else:
             show_table("", ("name", "what it is"), [(entry.name, entry.line) for entry in group])
+    if kind in SIZES:
+        _say(f"\n{SIZES[kind]}")
+    if kind == "models":
+        _say("more: stainda list heads (of tasks of instances), stainda list aggregators (of labels of slides)")
     if full:
         _say(f"\nall about one: stainda list {kind} NAME; also --search WORDS, --family FAMILY, --json")
 

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from stainda.study.predicting import PredictedSlides
 
 _LISTED = 8
-_KINDS = {".geojson": "objects for QuPath", ".csv": "tables of objects", ".tif": "probability maps", ".jpg": "overlays"}
+_KINDS = {
+    ".geojson": "objects for QuPath",
+    ".csv": "tables of objects",
+    ".tif": "probability maps",
+    ".jpg": "overlays",
+    ".png": "heat maps",
+}
 
 
 def predict(
@@ -37,6 +43,13 @@ def predict(
     threshold: Annotated[float | None, typer.Option(help="Default: the one fixed on source validation.")] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Also write the probabilities as OME-TIFF.")] = False,
     overlay: Annotated[bool, typer.Option("--overlay", help="Also write a picture with the outlines.")] = False,
+    heat_map: Annotated[
+        bool,
+        typer.Option(
+            "--heat-map",
+            help="Also write a picture of the most certain objects with the places that decided (patch classifiers).",
+        ),
+    ] = False,
     to_origin: Annotated[
         str,
         typer.Option(
@@ -74,6 +87,7 @@ def predict(
     - `stainda predict runs/quickstart slides/ --stain SR --centre B --maps --overlay`
     - `stainda predict runs/quickstart manifest.csv --data ../slides --strategy macenko --seed 2`
     - `stainda predict runs/quickstart/jobs/0123456789ab slide.svs --mpp 0.25`
+    - `stainda predict runs/detection slides/ --heat-map` what decided, of a classifier of patches
     - `stainda predict runs/fine slides/ --coarse runs/coarse`
     - `stainda predict runs/fine slides/ --scheduler tcp://10.0.0.1:8786` on the workers of a Dask cluster
     """
@@ -85,7 +99,7 @@ def predict(
     progress = ConsoleProgress(quiet)
     done = predict_slides(
         run, slides, out, strategy=strategy, job=job, seed=seed, checkpoint=checkpoint, stain=stain, centre=centre,
-        data=data, mpp=mpp, threshold=threshold, wanted=Wanted(maps, overlay, as_origin(to_origin)),
+        data=data, mpp=mpp, threshold=threshold, wanted=Wanted(maps, overlay, as_origin(to_origin), heat_map),
         coarse=coarse, coarse_share=coarse_share, overwrite=overwrite, progress=progress,
         pool=prediction_pool(run, workers, scheduler, progress), on_choice=_say_choice,
     )  # fmt: skip

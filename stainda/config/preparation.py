@@ -86,9 +86,10 @@ class PhantomConfig(Frozen):
         None,
         description="share of tubules with stained membranes in PDL1 sections: each patient's lies between these",
     )
-    annotated: tuple[Literal["sclerosis", "tubules", "vessels"], ...] = Field(
+    annotated: tuple[Literal["sclerosis", "tubules", "vessels", "macrophages"], ...] = Field(
         (),
-        description="what is annotated besides glomeruli; 'sclerosis': sclerotic glomeruli are a class of their own",
+        description="what is annotated besides glomeruli; 'sclerosis': sclerotic glomeruli are a class of their own; "
+        "'macrophages' are points",
     )
     annotators: dict[str, AnnotatorConfig] = Field(
         default_factory=dict, description="simulated annotators by name, of known quality; none: the truth is annotated"
@@ -111,6 +112,8 @@ class PhantomConfig(Frozen):
             raise ValueError(f"annotated_at names {unknown[0]!r}; the centres are {', '.join(self.centres)}")
         if len(self.annotators) == 1:
             raise ValueError("annotators are two or more: the files of several are fused")
+        if self.annotators and "macrophages" in self.annotated:
+            raise ValueError("annotators draw outlines, and macrophages are points: leave one of them out")
         low, high = self.positive_tubules or (0.0, 1.0)
         if not 0 <= low <= high <= 1:
             raise ValueError("positive_tubules are two shares from 0 to 1, the lower one first")

@@ -139,8 +139,9 @@ class TrainingConfig(Frozen):
         description="of the learning rate: as it is, falling to 1 %, or risen to over the first tenth of the steps and "
         "fallen from to nothing (Smith & Topin 2018, arXiv 1708.07120), which bears a higher one",
     )
-    loss: Literal["cross_entropy", "dice", "cross_entropy_dice", "focal", "focal_dice"] = Field(
-        "cross_entropy_dice", description="of the labelled pixels"
+    loss: Literal["cross_entropy", "dice", "cross_entropy_dice", "focal", "focal_dice", "hinge"] = Field(
+        "cross_entropy_dice",
+        description="of the labelled pixels or patches; hinge with train: head makes a linear support vector machine",
     )
     object_share: float | None = Field(
         0.5,

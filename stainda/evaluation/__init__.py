@@ -1,6 +1,6 @@
 """Metrics, records, selection rules, statistics: numbers in, numbers out."""
 
-from stainda.evaluation.agreement import Agreement, bland_altman, concordance
+from stainda.evaluation.agreement import Agreement, bland_altman, concordance, concordance_interval
 from stainda.evaluation.analysis import Analysis, analyse, one_rotation
 from stainda.evaluation.bootstrap import (
     Intervals,
@@ -70,6 +70,7 @@ __all__ = [
     "score_slide", "Score", "pixel_counts", "labels_from_probabilities", "dice", "iou", "precision", "recall",
     "Measure", "MEASURES", "measure", "match_objects", "match_labels", "Matching",
     "SurfaceDistances", "surface_distances", "ProbabilityCounts", "Agreement", "bland_altman", "concordance",
+    "concordance_interval",
     "Ranked", "ranked_detections", "average_precision", "froc", "panoptic_quality",
     "OBJECT_COLUMNS", "PROBABILITY_COLUMNS", "THRESHOLD_COLUMNS", "object_rows", "probability_rows",
     "probability_counts", "ranked_at",

@@ -33,6 +33,8 @@ def write_truth(section: RenderedSection, out: Path) -> None:
     """Write annotations, macrophages, landmarks and the map of a section that has been rendered."""
     slide = section.plan.slide
     features = [*structure_features(section), *glomerulus_features(section)]
+    if "macrophages" in section.plan.annotated:
+        features += macrophage_features(section)
     write_json(out / "annotations" / f"{file_name(slide)}.geojson", _collection(features))
     for name, quality in section.plan.annotators:
         drawn = drawn_features(section, features, name, quality)

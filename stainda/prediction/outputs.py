@@ -39,6 +39,7 @@ class Wanted:
 
     Attributes:
         maps: the probability map. overlay: a picture of the slide with the outlines.
+        heat_maps: a picture of the most certain objects of a classifier of patches, with what decided.
         origin: where the coordinates of the GeoJSON begin: ``bounds`` at the scanned part, where a slide has one, as
             QuPath counts; ``level0`` at the slide's corner; ``auto`` as QuPath.
     """
@@ -46,6 +47,7 @@ class Wanted:
     maps: bool = False
     overlay: bool = False
     origin: Origin = "auto"
+    heat_maps: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ def output_files(folder: Path, name: str, wanted: Wanted) -> dict[str, Path]:
         files["map"] = folder / "maps" / f"{name}.ome.tif"
     if wanted.overlay:
         files["overlay"] = folder / "overlays" / f"{name}.jpg"
+    if wanted.heat_maps:
+        files["heat_maps"] = folder / "heat_maps" / f"{name}.png"
     return files
 
 
@@ -107,8 +111,8 @@ def predict_slide(
 
     Args:
         job: a finished job's folder, or a predictor already loaded (for many slides).
-        out: the folder that ``NAME.geojson``, ``objects/NAME.csv``, ``maps/NAME.ome.tif`` and ``overlays/NAME.jpg`` go
-            to.
+        out: the folder that ``NAME.geojson``, ``objects/NAME.csv``, ``maps/NAME.ome.tif``, ``overlays/NAME.jpg`` and
+            ``heat_maps/NAME.png`` go to.
         mpp: micrometres per level-0 pixel, where the slide does not tell.
         domain: the slide's domain, where the job was trained on it.
         threshold: in place of those fixed on source validation.
@@ -118,8 +122,10 @@ def predict_slide(
 
     Raises:
         SlideError: the slide cannot be used, or shows no tissue.
+        StaindaError: heat maps of a job that is no classifier of patches.
     """
     from stainda.annotations import bounds_of, write_geojson
+    from stainda.prediction.heat_maps import check_heat_maps, collect_evidence, write_heat_maps
     from stainda.prediction.maps import write_map
     from stainda.prediction.predictor import Predictor, load_predictor
     from stainda.prediction.regions import no_tissue
@@ -128,6 +134,8 @@ def predict_slide(
     predictor = job if isinstance(job, Predictor) else load_predictor(job)
     wanted, name = wanted or Wanted(), name or stem(slide_path)
     files = output_files(Path(out), name, wanted)
+    if wanted.heat_maps:
+        check_heat_maps(predictor)
     with open_slide(slide_path, mpp) as slide:
         region = (
             predictor.region(slide)
@@ -143,6 +151,10 @@ def predict_slide(
             write_map(result, files["map"])
         if wanted.overlay:
             write_overlay(slide, shapes, files["overlay"])
+        if wanted.heat_maps:
+            evidence = collect_evidence(predictor, region, result, shapes, domain, stem(slide_path))
+            per_pixel = None if slide.mpp is None else slide.mpp * region.downsample
+            write_heat_maps(evidence, files["heat_maps"], f"{name}: what decided", per_pixel)
         bounds = None if wanted.origin == "level0" else bounds_of(slide)
         mpp, mpp_origin = slide.mpp, slide.mpp_origin
     sizes = measure(shapes, mpp)

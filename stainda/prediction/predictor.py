@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,6 +150,16 @@ class Predictor:
         array = self._empty(region)
         if not region.has_tissue:
             return self._map(array, region, ("no tissue is found on this slide: nothing is predicted",), mpp)
+        with self.ready(region, domain, name) as (statistics, notes):
+            self._fill(region, array, statistics, name, progress)
+        return self._map(array, region, notes, mpp)
+
+    @contextmanager
+    def ready(
+        self, region: PixelRegion, domain: str | None, name: str
+    ) -> Iterator[tuple[Statistics | None, tuple[str, ...]]]:
+        """Inside the block the network is as it is applied to this slide, with view and adaptation: gives the batch
+        statistics (``None``: its own) and what was done."""
         sample = None
         if self._needs_sample(domain):
             sample = sample_tissue(
@@ -159,9 +170,7 @@ class Predictor:
         after = self.detector.strategy.after
         tiles = list(self._seen_tiles(sample, name)) if after.needs_tiles and sample is not None else []
         with freed_memory_kept(), after.adapted(self.detector.network, tiles, statistics) as adapted:
-            self._fill(region, array, adapted.statistics, name, progress)
-        note = adapted.note or note
-        return self._map(array, region, (*notes, note), mpp)
+            yield adapted.statistics, (*notes, adapted.note or note)
 
     @property
     def cell(self) -> int:

@@ -13,11 +13,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stainda.evaluation.agreement import bland_altman
+from stainda.evaluation.agreement import bland_altman, concordance_interval
 from stainda.evaluation.class_shares import class_shares
 from stainda.evaluation.confusion import BACKGROUND, confusion_table
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.names import file_name
+from stainda.randomness import generator_for
 from stainda.report.figure_registry import Plot, register, register_score_table
 from stainda.report.figures import INK, STYLE, Look, panels
 from stainda.report.registered_evidence import evidence_rows
@@ -25,7 +26,7 @@ from stainda.report.result_tables import regions, score_cell, strategy_cell
 from stainda.report.run import LoadedRun
 from stainda.report.study_view import StudyView, not_drawn, people
 from stainda.report.summary_text import PRIMARY, measure_title, percent
-from stainda.report.tables import Cell, PageTable, plain_table, span, spread_words
+from stainda.report.tables import Cell, PageTable, ends, plain_table, span, spread_words
 
 MOST_STRATEGIES, PANELS_ACROSS = 4, 2
 ROLES = ("source", "target")
@@ -71,33 +72,41 @@ def shares(view: StudyView, measure: str) -> PageTable | None:
     """How well the share of each class among all agrees with the annotated one, patient by patient."""
     if not has_classes(view.run) or view.run.confusion.empty:
         return None
-    rows = []
+    rows, study = [], view.run.study
     for role in ROLES:
         chosen = view.chosen(view.run.confusion, DEFAULT_RULE, role)
         if chosen.empty:
             continue
-        table = class_shares(chosen, view.run.study.task.classes, ["strategy", "seed", "patient"])
+        table = class_shares(chosen, study.task.classes, ["strategy", "seed", "patient"])
         for name in view.look.present(list(table["strategy"])):
             mine = table[table["strategy"] == name]
             for (unit, of_class), some in mine.groupby(["unit", "class"], sort=False):
                 pairs = some.groupby("patient")[["predicted", "annotated"]].mean().dropna()
-                agreement = bland_altman(pairs["predicted"].to_numpy(), pairs["annotated"].to_numpy())
+                predicted, annotated = pairs["predicted"].to_numpy(), pairs["annotated"].to_numpy()
+                agreement = bland_altman(predicted, annotated)
+                generator = generator_for(study.seed, "concordance", name, role, unit, of_class)
+                low, high, kind = concordance_interval(
+                    predicted, annotated, generator, study.evaluation.resamples, study.evaluation.level
+                )
                 rows.append(
                     {"strategy": name, "title": view.look.title(name), "role": role, "class": of_class,
                      "unit": "number of objects" if unit == "objects" else "area", "n_patients": agreement.n,
                      "annotated": pairs["annotated"].mean(), "predicted": pairs["predicted"].mean(),
                      "bias": agreement.bias, "bias_low": agreement.bias_interval[0],
                      "bias_high": agreement.bias_interval[1], "lower": agreement.lower, "upper": agreement.upper,
-                     "concordance": agreement.concordance}
+                     "concordance": agreement.concordance, "concordance_low": low, "concordance_high": high,
+                     "interval_kind": kind}
                 )  # fmt: skip
     if not rows:
         return None
     frame = pd.DataFrame(rows)
     frame["limits"] = [span(row["lower"], row["upper"]) for row in rows]
+    names = {"concordance_low": "low", "concordance_high": "high"}
+    frame["known"] = [ends(row) for _, row in frame.rename(columns=names).iterrows()]
     titles = {
         "title": "Strategy", "role": "On", "class": "Class", "unit": "By", "n_patients": "Patients",
         "annotated": "Annotated", "predicted": "Predicted", "bias": "Mean difference", "limits": "Limits of agreement",
-        "concordance": "Concordance",
+        "concordance": "Concordance", "known": "Its interval",
     }  # fmt: skip
     digits = {"n_patients": 0, "annotated": 2, "predicted": 2, "bias": 2, "concordance": 2}
     note = (

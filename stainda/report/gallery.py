@@ -34,6 +34,8 @@ OUTLINES = (
 )
 """Outlines are distinguished by colour and by dash; on white they stand out from any stain."""
 MOST_DOMAINS, MOST_STRATEGIES = 12, 5
+POINT_RADIUS = 5.0
+"""Of the ring that a point is drawn as, pixels of the shown image."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +201,8 @@ def _field(
         path = predictions_of(run, job, slide)
         if path is None:
             continue
-        panels.append(_panel(run, strategy, truth, read_outlines(path), frame, _score_text(run, job, slide)))
+        score, point_px = _score_text(run, job, slide), _point_px(run, slide)
+        panels.append(_panel(run, strategy, truth, read_outlines(path), frame, score, point_px=point_px))
     return Field(slide, domain, role, data, width, height, tuple(panels))
 
 
@@ -210,12 +213,14 @@ def _panel(
     table: pd.DataFrame | None,
     frame: tuple[float, ...],
     score: str,
+    *,
+    point_px: float | None,
 ) -> Panel:
     fates: dict[str, list[Any]] = {fate: [] for fate in FATES}
     for name in run.study.task.classes:
         annotated = _of_class(truth, name)
         objects = _of_class(table, name)
-        matching = match_objects(annotated, objects, run.study.evaluation.iou)
+        matching = match_objects(annotated, objects, run.study.evaluation.iou, point_px=point_px)
         fates["truth"] += [shape for shape, fate in zip(annotated, matching.truth, strict=True) if fate >= 0]
         fates["missed"] += [shape for shape, fate in zip(annotated, matching.truth, strict=True) if fate == -1]
         fates["hit"] += [object_ for object_, fate in zip(objects, matching.predicted, strict=True) if fate >= 0]
@@ -226,6 +231,12 @@ def _panel(
     )
     paths = {fate: path_data(shapes) for fate, shapes in inside.items()}
     return Panel(strategy, run.label(strategy), paths, counts, score)
+
+
+def _point_px(run: LoadedRun, slide: str) -> float | None:
+    """How far a detected point may lie from the annotated one, in level-0 pixels, where the pixel size is known."""
+    mpp = pd.to_numeric(run.cohort.loc[run.cohort["slide"] == slide, "mpp"]) if "mpp" in run.cohort else pd.Series()
+    return run.study.evaluation.point_um / float(mpp.iloc[0]) if len(mpp) and mpp.notna().all() else None
 
 
 def _score_text(run: LoadedRun, job: str, slide: str) -> str:
@@ -247,16 +258,18 @@ def _of_class(shapes: pd.DataFrame | None, name: str) -> list[Any]:
     if shapes is None or shapes.empty:
         return []
     rows = shapes[shapes["class"] == name]
-    return [shape for shape in rows["geometry"] if shape.geom_type in ("Polygon", "MultiPolygon")]
+    return [shape for shape in rows["geometry"] if shape.geom_type in ("Polygon", "MultiPolygon", "Point")]
 
 
 def _clipped(shapes: Sequence[Any], frame: tuple[float, ...]) -> list[Any]:
-    """Shapes in pixels of the shown image; those outside left out, long outlines thinned to half a pixel."""
+    """Shapes in pixels of the shown image, points as small rings; those outside left out, long outlines thinned to half
+    a pixel."""
     if not shapes:
         return []
     x, y, scale, width, height = frame
     moved = shapely.transform(np.array(shapes, object), lambda points: (points - [x, y]) / scale)
     near = moved[shapely.intersects(moved, shapely.box(0, 0, width, height))]
+    near = np.where(shapely.get_type_id(near) == 0, shapely.buffer(near, POINT_RADIUS), near)
     return list(shapely.simplify(near, 0.4))
 
 

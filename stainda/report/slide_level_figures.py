@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stainda.report.figures import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, STYLE, VERMILION, new_figure
+from stainda.report.figures import BLUE, GREEN, INK, MUTED, ORANGE, PURPLE, SKY, STYLE, VERMILION, new_figure
 
-COLOURS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION), ("o", "s", "D", "^", "v")
-MOST_PANELS = 6
+COLOURS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, INK), ("o", "s", "D", "^", "v", "P", "X")
+MOST_PANELS = 7
 
 
 def auroc_by_domain(rows: pd.DataFrame) -> Figure:

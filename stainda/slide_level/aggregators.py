@@ -21,6 +21,15 @@ REFERENCES: dict[str, str] = {
     "clam": "Lu et al. 2021, https://arxiv.org/abs/2004.09666 (single branch)",
     "transmil": "Shao et al. 2021, https://arxiv.org/abs/2106.00908",
 }
+SUMMARIES: dict[Aggregator, str] = {
+    "mean": "The mean of the vectors of the patches: the baseline.",
+    "max": "The patch that speaks most for the label.",
+    "svm": "The mean of the vectors under a linear support vector machine.",
+    "fisher": "The Fisher vector of the patches under a linear support vector machine.",
+    "attention": "A mean whose weights are learned (gated attention).",
+    "clam": "Gated attention, and the patches with most and least weight are distinguished.",
+    "transmil": "A transformer over the patches, with their order on the grid.",
+}
 EVIDENCE: dict[str, str] = {"max": "probability", **dict.fromkeys(OF_TORCHMIL, "attention")}
 """What each patch is given, by aggregator; the mean gives nothing."""
 HEADS, CLUSTERED, BAG_SHARE = 4, 8, 0.7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stainda.config import ModelConfig, StrategyConfig, StudyConfig, TrainingConfig
+from stainda.files import stable_hash
 from stainda.run_directory.folder import RunFolder
 
 
@@ -18,16 +19,21 @@ def learning_notes(config: StudyConfig) -> list[str]:
     if all(training.train.everything for training in settings.values()):
         return []
     strategies = {strategy.name: strategy for strategy in config.strategies}
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple[str, str], list[str]] = {}
     for name, training in settings.items():
-        groups.setdefault(str(training.train), []).append(name)
+        counted = (
+            str(training.train),
+            stable_hash([config.model_of(strategies[name]).name, config.model_of(strategies[name]).params]),
+        )
+        groups.setdefault(counted, []).append(name)
     notes = [
         f"training.train {choice}: {_counts(config, strategies[names[0]], settings[names[0]])} ({', '.join(names)})"
-        for choice, names in groups.items()
+        for (choice, _), names in groups.items()
     ]
     for name, training in settings.items():
         start = start_of(config.model_of(strategies[name]))
-        if training.train.mode == "head" and (training.start == "random" or not start):
+        random = training.init is None and (training.start == "random" or not start)
+        if training.train.mode == "head" and random:
             notes.append(f"strategy {name}: its encoder starts from random weights and none of it learns; a control")
     return notes
 

@@ -59,14 +59,22 @@ _ALIGNED: dict[str, tuple[str, ...]] = {
 
 _LINE = 110
 
-KINDS = ("strategies", "recipes", "models", "tasks", "heads", "stains", "parts", "data")
+KINDS = ("strategies", "recipes", "models", "tasks", "heads", "aggregators", "stains", "parts", "data")
+
+SIZES = {
+    "models": "million parameters, with two classes",
+    "heads": "parameters, on the 16 last features of a U-Net",
+    "aggregators": "parameters, of 512 features",
+}
+"""What ``size`` of an entry counts, by kind."""
 
 
 @dataclass(frozen=True)
 class Entry:
     """A name, what it is in a line or two, the parts it is made of, and the paper.
 
-    ``family`` groups entries of one kind; ``first`` marks those to begin with; ``size`` is a network's.
+    ``family`` groups entries of one kind; ``first`` marks those to begin with; ``size`` is the number of parameters
+    (:data:`SIZES`).
     """
 
     name: str
@@ -82,7 +90,7 @@ class Entry:
     @property
     def paper(self) -> str:
         """Authors and year."""
-        return re.split(r",\s+(?=https?:|doi )|;", self.reference)[0]
+        return re.split(r",\s+(?=https?:|doi )|(?<=\d{4}),\s+(?=[A-Z])|;", self.reference)[0]
 
     @property
     def line(self) -> str:
@@ -151,6 +159,8 @@ def catalogue(kind: str, near: str | Path | None = None) -> list[Entry]:
         return [_piece(kind, name, file, near) for name, file in sorted(available(kind, near).items())]
     if kind == "heads":
         return _heads()
+    if kind == "aggregators":
+        return _aggregators()
     if kind == "recipes":
         return [_recipe(name, file, near) for name, file in sorted(available(kind, near).items())]
     if kind == "stains":
@@ -163,9 +173,43 @@ def catalogue(kind: str, near: str | Path | None = None) -> list[Entry]:
 
 
 def _heads() -> list[Entry]:
-    from stainda.instances import describe_heads
+    """Heads of tasks of instances, with what they add to a network."""
+    from stainda.config import ModelConfig
+    from stainda.instances import RegionHead, describe_heads
+    from stainda.instances.base import known_heads
+    from stainda.models import build_model, count_parameters
 
-    return [Entry(row["name"], row["summary"], row["parameters"], row["reference"]) for row in describe_heads()]
+    def size(name: str) -> str:
+        head = known_heads()[name]()
+        if isinstance(head, RegionHead):
+            return "those of its network"
+        return f"{count_parameters(build_model(unet, 3, 2 + head.channels)) - plain:,}"
+
+    unet = ModelConfig(name="unet")
+    plain = count_parameters(build_model(unet, 3, 2))
+    return [
+        Entry(row["name"], row["summary"], row["parameters"], row["reference"], size=size(row["name"]))
+        for row in describe_heads()
+    ]
+
+
+def _aggregators() -> list[Entry]:
+    """What ``slide_level.aggregators`` may name."""
+    from stainda.config.slide_level import SlideTrainingConfig
+    from stainda.models import count_parameters
+    from stainda.slide_level.aggregators import REFERENCES, SUMMARIES, BagNetwork
+    from stainda.slide_level.torchmil_here import OF_TORCHMIL, torchmil_is_here
+
+    learns = SlideTrainingConfig()
+    entries = []
+    for name, summary in SUMMARIES.items():
+        of_torchmil = name in OF_TORCHMIL
+        here = not of_torchmil or torchmil_is_here()
+        size = f"{count_parameters(BagNetwork(name, 512, learns.hidden, learns.dropout)):,}" if here else ""
+        parts = "" if here else "needs the package torchmil: pip install 'stainda[bags]'"
+        paper = REFERENCES[name].rpartition("; ")[2]  # what stands before it is the summary
+        entries.append(Entry(name, summary, parts, paper if "et al." in paper else "", size=size))
+    return entries
 
 
 def _strategies(near: str | Path | None) -> list[Entry]:

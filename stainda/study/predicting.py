@@ -122,6 +122,7 @@ def predict_slides(
         StaindaError: there is no such job or no slide, or ``out`` cannot be written to.
     """
     from stainda.prediction import Wanted
+    from stainda.prediction.heat_maps import check_heat_maps
 
     if not 0 < coarse_share <= 1:
         raise StaindaError(f"coarse_share must be above 0 and at most 1, not {coarse_share:g}")
@@ -136,6 +137,8 @@ def predict_slides(
     other = None if coarse is None else choose_job(coarse)
     # torch, after all that can be refused without it
     work = PredictionRequest(choice, out, wanted, threshold, overwrite, other, coarse_share).load()
+    if wanted.heat_maps:
+        check_heat_maps(work.predictor)
     notes = _notes(work.predictor)
     if other is not None and work.coarse is not None:
         scale = _scale(work.coarse.predictor)

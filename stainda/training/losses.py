@@ -93,6 +93,18 @@ def focal_dice(
     return focal(logits, labels, weights, class_weights) + dice(logits, labels, weights, class_weights)
 
 
+def hinge(logits: Tensor, labels: Tensor, weights: Tensor | None = None, class_weights: Tensor | None = None) -> Tensor:
+    """``c(y) Σ_k max(0, 1 - t_k z_k)²``, t_k being 1 for the true class and -1 for others, mean over labelled places.
+
+    With ``training.train: head``, where a last layer learns on features that stay as they are, it makes the linear
+    support vector machine of Xu et al. 2015 (doi 10.1109/ICASSP.2015.7178109): squared hinge, one class against the
+    rest; its margin is the weight decay. Softmax of its scores ranks, and is not calibrated.
+    """
+    truth = functional.one_hot(labels.where(labels != IGNORE, 0), logits.shape[1]).movedim(-1, 1)
+    each = functional.relu(1.0 - (2.0 * truth - 1.0) * logits.float()).square().sum(1)
+    return _mean(each, labels, weights, class_weights)
+
+
 def _mean(loss: Tensor, labels: Tensor, weights: Tensor | None, class_weights: Tensor | None) -> Tensor:
     """Weighted mean over labelled places."""
     known = labels != IGNORE
@@ -108,6 +120,7 @@ LOSSES: dict[str, Loss] = {
     "cross_entropy_dice": cross_entropy_dice,
     "focal": focal,
     "focal_dice": focal_dice,
+    "hinge": hinge,
 }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
 from stainda.cli.app import app
+from stainda.config.slide_level import Aggregator
 from stainda.errors import ConfigError
 from stainda.study import catalogue
 from stainda.study.listing import FAMILIES, FIRST, find_entry, pick
@@ -70,10 +72,27 @@ def test_one_is_described_whole_and_a_wrong_name_is_answered():
         find_entry(STRATEGIES, "strategies", "corall")
 
 
-@pytest.mark.parametrize("kind", ["strategies", "models", "tasks", "stains", "parts", "data"])
+@pytest.mark.parametrize("kind", ["strategies", "models", "tasks", "heads", "aggregators", "stains", "parts", "data"])
 def test_json_holds_everything(kind):
     entries = catalogue(kind)
     rows = json.loads(_run(kind, "--json"))
     assert [row["name"] for row in rows] == [entry.name for entry in entries]
     assert [row["description"] for row in rows] == [entry.description for entry in entries]
     assert json.loads(_run(kind, entries[-1].name, "--json"))[0]["name"] == entries[-1].name
+
+
+def test_aggregators_and_heads_have_their_papers_and_numbers_of_parameters():
+    """By hand: 512 features to 64 numbers and one answer; the support vector machine has a weight per feature."""
+    sizes = {entry.name: entry.size for entry in catalogue("aggregators")}
+    assert set(sizes) == set(get_args(Aggregator))
+    assert sizes["mean"] == sizes["max"] == f"{512 * 64 + 64 + 64 + 1:,}" and sizes["svm"] == "513"
+    gated = 2 * (64 * 64 + 64) + 64  # two branches of the attention and its answer
+    assert abs(int(sizes["attention"].replace(",", "")) - int(sizes["mean"].replace(",", "")) - gated) <= 64 + 1
+    text = _run("aggregators")
+    for paper in ("Xu et al. 2015", "Ilse et al. 2018", "Lu et al. 2021", "Shao et al. 2021"):
+        assert paper in text, text
+    assert sizes["clam"] in text and "parameters, of 512 features" in text
+    heads = {entry.name: entry.size for entry in catalogue("heads")}
+    assert heads["distance"] == "17" and heads["horizontal_vertical"] == "34", "a convolution of one pixel for each map"
+    assert heads["watershed"] == "0" and heads["regions"] == "those of its network"
+    assert "stainda list aggregators" in _run("models")

@@ -2,13 +2,19 @@
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import ndimage, stats
 from scipy.spatial.distance import cdist
 from skimage.metrics import hausdorff_distance
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from stainda.errors import StaindaError
-from stainda.evaluation import ProbabilityCounts, bland_altman, concordance, surface_distances
+from stainda.evaluation import (
+    ProbabilityCounts,
+    bland_altman,
+    concordance,
+    concordance_interval,
+    surface_distances,
+)
 from stainda.evaluation.boundaries import nearest_distances
 
 
@@ -111,6 +117,46 @@ def test_limits_cover_what_they_promise():
         result = bland_altman(difference, np.zeros(12))
         inside.append(result.lower_interval[0] <= 2 - 1.96 * 3 <= result.lower_interval[1])
     assert 0.90 <= np.mean(inside) <= 0.98
+
+
+def test_the_interval_of_a_concordance_is_that_of_drawing_pairs_again():
+    """Pairs drawn one resample after the other, and the same quantiles, taken outwards for twelve pairs."""
+    generator = np.random.default_rng(1)
+    x = generator.uniform(0, 1, 12)
+    y = x + generator.normal(0.05, 0.15, 12)
+    low, high, kind = concordance_interval(x, y, np.random.default_rng(0), 4000)
+    slow = []
+    for _ in range(4000):
+        drawn = generator.integers(0, 12, 12)
+        slow.append(concordance(x[drawn], y[drawn]))
+    tail = stats.norm.cdf(-np.sqrt(12 / 11) * stats.t.ppf(0.975, 11))
+    assert kind == "interval" and low < concordance(x, y) < high
+    np.testing.assert_allclose((low, high), np.quantile(slow, [tail, 1 - tail]), atol=0.02)
+
+
+def test_the_interval_of_a_concordance_of_many_pairs_is_lins():
+    """Lin 1989, with the correction of 2000: normal on the scale of Fisher's z."""
+    generator, n = np.random.default_rng(2), 600
+    x = generator.normal(0, 1, n)
+    y = 0.8 * x + generator.normal(0.2, 0.5, n)
+    c, r = concordance(x, y), np.corrcoef(x, y)[0, 1]
+    u = (x.mean() - y.mean()) / np.sqrt(x.std() * y.std())
+    variance = (1 - r**2) * c**2 / ((1 - c**2) * r**2) + 2 * c**3 * (1 - c) * u**2 / (r * (1 - c**2) ** 2)
+    variance = (variance - c**4 * u**4 / (2 * r**2 * (1 - c**2) ** 2)) / (n - 2)
+    expected = np.tanh(np.arctanh(c) + np.array([-1.96, 1.96]) * np.sqrt(variance))
+    low, high, _ = concordance_interval(x, y, np.random.default_rng(0), 4000)
+    np.testing.assert_allclose((low, high), expected, atol=0.01)
+
+
+def test_few_pairs_have_a_range_and_equal_ones_no_doubt():
+    x, y = np.array([0.1, 0.4, 0.5, 0.9]), np.array([0.2, 0.3, 0.6, 0.8])
+    without = [concordance(np.delete(x, k), np.delete(y, k)) for k in range(4)]
+    low, high, kind = concordance_interval(x, y, np.random.default_rng(0))
+    assert kind == "range" and (low, high) == pytest.approx((min(without), max(without)))
+    assert concordance_interval(x[:2], y[:2], np.random.default_rng(0))[2] == "none"
+    assert concordance_interval(np.ones(8), np.ones(8), np.random.default_rng(0))[2] == "none"
+    eight = np.linspace(0, 1, 8)
+    assert concordance_interval(eight, eight, np.random.default_rng(0))[:2] == pytest.approx((1, 1))
 
 
 def test_concordance_is_correlation_lessened_by_shift_and_scale():

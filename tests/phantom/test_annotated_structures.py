@@ -56,6 +56,20 @@ def test_tubules_do_not_lie_in_glomeruli_or_vessels(section):
     assert tubules.intersection(vessels).area < 0.02 * vessels.area
 
 
+def test_macrophages_are_annotated_as_points_where_that_is_wanted(tmp_path):
+    settings = {"patients": 1, "stains": ("CD68",), "centres": ("A",), "size": 512, "mpp": 1.0, "seed": 5}
+    for annotated in ((), ("macrophages",)):
+        make_cohort(PhantomConfig(**settings, annotated=annotated), tmp_path / str(len(annotated)))
+    plain, points = (
+        json.loads(next((tmp_path / name / "annotations").glob("*.geojson")).read_text())["features"] for name in "01"
+    )
+    cells = json.loads(next((tmp_path / "1" / "macrophages").glob("*.geojson")).read_text())["features"]
+    assert len(cells) > 10 and points == plain + cells
+    assert {cell["geometry"]["type"] for cell in cells} == {"Point"}
+    with pytest.raises(ValueError, match="annotators draw outlines, and macrophages are points"):
+        PhantomConfig(**settings, annotated=("macrophages",), annotators={"a": {}, "b": {}})
+
+
 def test_the_map_agrees_with_the_labels_of_a_tile(section):
     margin = section.scene.margin // NODE * NODE
     side = 256 + 2 * margin

@@ -66,6 +66,9 @@ def test_the_page_shows_each_class_and_what_it_is_mistaken_for(run):
     shares = pd.read_csv(run / "report" / "tables" / "class_shares.csv")
     assert set(shares["class"]) == set(CLASSES) and (shares["n_patients"] > 0).any()
     assert shares.loc[shares["unit"] == "number of objects", "annotated"].dropna().to_numpy() == pytest.approx(0.5)
+    assert set(shares["interval_kind"]) <= {"interval", "range", "none"}
+    known = shares[shares["interval_kind"] != "none"]
+    assert (known["concordance_low"] <= known["concordance_high"]).all()
     assert set(drawn["role"]) == {"source", "target"} and set(drawn["annotated"]) == {*CLASSES, "background"}
 
 

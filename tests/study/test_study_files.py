@@ -67,16 +67,34 @@ def test_the_small_study_of_slides_runs_to_its_page(tmp_path):
         STUDIES / "small/slides.yaml", tmp_path / "run", overrides=["workers=1", "evaluation.resamples=200"]
     )
     summary = pd.read_csv(run / "slide_level" / "summary.csv")
-    assert set(summary["aggregator"]) == {"mean", "attention"} and "PAS@B" in set(summary["domain"])
+    assert set(summary["aggregator"]) == {"mean", "svm", "fisher", "attention", "clam", "transmil"} and "PAS@B" in set(
+        summary["domain"]
+    )
     assert summary.loc[summary["domain"] == "PAS@B", "mean"].notna().all()
     assert "AUROC of chronic in PAS@B" in (run / "report" / "answer.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_nuclei_across_sites(real_data, tmp_path):
-    from stainda.datasets import make_public_manifest, public_dataset
+@pytest.mark.parametrize("name", ["monuseg_networks", "monuseg_instances"])
+def test_nuclei_of_real_images(name, real_data, tmp_path):
+    from stainda.datasets import make_public_manifest
 
-    made = make_public_manifest(public_dataset("monuseg"), real_data / "nuclei_monuseg_test14", tmp_path / "cohort")
+    make_public_manifest("monuseg", real_data / "nuclei_monuseg_test14", tmp_path / "cohort")
+    first = load_study(STUDIES / f"small/{name}.yaml").strategies[:2]
+    run = _run(
+        f"small/{name}.yaml", tmp_path, f"manifest={tmp_path / 'cohort' / 'manifest.csv'}", "evaluation.resamples=100"
+    )
+    records = pd.read_parquet(run / "records.parquet")
+    tested = records[records["split"] == "test"]
+    assert {strategy.name for strategy in first} <= set(tested["strategy"]) and tested["patient"].nunique() == 14
+    assert (run / "report" / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_nuclei_across_sites(real_data, tmp_path):
+    from stainda.datasets import make_public_manifest
+
+    made = make_public_manifest("monuseg", real_data / "nuclei_monuseg_test14", tmp_path / "cohort")
     run = _run(
         "small/monuseg_sites.yaml", tmp_path, f"manifest={tmp_path / 'cohort' / 'manifest.csv'}",
         "protocol.leave_out=[A6]", "strategies=[source_only, hed_augmentation]",

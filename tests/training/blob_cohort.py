@@ -187,3 +187,16 @@ def make_job(strategy=None, seed=1, model=None, visible="targets", targets=("SR@
         targets=tuple(targets),
         seed=seed,
     )
+
+
+def make_centred_data(job, **store):
+    """Patches whose disc lies in the middle, anywhere, or nowhere."""
+    data = make_data(job, **store)
+    generator = np.random.default_rng(5)
+    for index, labels in enumerate(data.store._own):
+        if index % 4 == 1 and (labels == 1).any():
+            rows, columns = np.nonzero(labels == 1)
+            shift = 24 - int(rows.mean()) + int(generator.integers(-2, 3)), 24 - int(columns.mean())
+            data.store._own[index] = np.roll(labels, shift, (0, 1))
+            data.store.images[index] = np.roll(data.store.images[index], shift, (0, 1))
+    return data

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from blob_cohort import COLOURS, BlobStore, make_data, make_job
+from blob_cohort import make_centred_data as _data
 
 from stainda.cohort import Roles
 from stainda.config import ModelConfig, StrategyConfig, StudyConfig, TaskConfig, available, load_strategy
@@ -32,19 +33,6 @@ SAMPLE = ("source_only", "dann", "cdan_entropy", "jan", "mcd", "bnm", "fishr", "
 def _job(strategy, task=TASK, model=CNN, **more):
     job = make_job(strategy, **{"targets": TARGETS, "batch_size": 6, **more})
     return replace(job, task=task, model=model)
-
-
-def _data(job, **store):
-    """Patches whose disc lies in the middle, anywhere, or nowhere."""
-    data = make_data(job, **store)
-    generator = np.random.default_rng(5)
-    for index, labels in enumerate(data.store._own):
-        if index % 4 == 1 and (labels == 1).any():
-            rows, columns = np.nonzero(labels == 1)
-            shift = 24 - int(rows.mean()) + int(generator.integers(-2, 3)), 24 - int(columns.mean())
-            data.store._own[index] = np.roll(labels, shift, (0, 1))
-            data.store.images[index] = np.roll(data.store.images[index], shift, (0, 1))
-    return data
 
 
 @pytest.mark.parametrize("name", [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stainda.training.losses import LOSSES, cross_entropy, dice, focal
+from stainda.training.losses import LOSSES, cross_entropy, dice, focal, hinge
 from stainda.training.validation import count_probabilities, score_counts
 
 
@@ -31,6 +31,27 @@ def test_cross_entropy_and_focal_of_a_known_probability():
     labels = torch.ones(1, 3, 3, dtype=torch.long)
     assert float(cross_entropy(logits, labels)) == pytest.approx(-math.log(p), rel=1e-5)
     assert float(focal(logits, labels)) == pytest.approx(-((1 - p) ** 2) * math.log(p), rel=1e-5)
+
+
+def test_a_linear_layer_under_the_hinge_is_the_support_vector_machine_of_scikit_learn():
+    from sklearn.svm import LinearSVC
+
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 60)
+    vectors = generator.normal(size=(60, 4)) + 0.7 * np.eye(3, 4)[labels]
+    theirs = LinearSVC(C=0.5, fit_intercept=False, tol=1e-8, max_iter=100_000).fit(vectors, labels).coef_
+    inputs, truth = torch.tensor(vectors), torch.tensor(labels)
+    ours = torch.zeros(3, 4, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([ours], max_iter=500, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+
+    def objective():
+        optimiser.zero_grad()
+        loss = 0.5 * ours.square().sum() + 0.5 * len(labels) * hinge(inputs @ ours.T, truth).double()
+        loss.backward()
+        return loss
+
+    optimiser.step(objective)
+    np.testing.assert_allclose(ours.detach().numpy(), theirs, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))
