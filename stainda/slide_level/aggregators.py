@@ -28,7 +28,7 @@ SUMMARIES: dict[Aggregator, str] = {
     "fisher": "The Fisher vector of the patches under a linear support vector machine.",
     "attention": "A mean whose weights are learned (gated attention).",
     "clam": "Gated attention, and the patches with most and least weight are distinguished.",
-    "transmil": "A transformer over the patches, with their order on the grid.",
+    "transmil": "A transformer over the patches, folded into a square in their order.",
 }
 EVIDENCE: dict[str, str] = {"max": "probability", **dict.fromkeys(OF_TORCHMIL, "attention")}
 """What each patch is given, by aggregator; the mean gives nothing."""
