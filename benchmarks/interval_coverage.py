@@ -29,7 +29,7 @@ import numpy as np
 
 from stainda.config import EvaluationConfig
 from stainda.evaluation import difference, holm, single_mean
-from stainda.evaluation.bootstrap import FEW_PATIENTS, quantile_interval, resampling_weights
+from stainda.evaluation.bootstrap import FEW_PATIENTS, expanded_interval, resampling_weights
 from stainda.evaluation.crossed import INTERVAL
 from stainda.files import write_csv
 
@@ -144,7 +144,7 @@ def bootstrapped(first: Any, second: Any, trainings: bool) -> tuple[Any, Any]:
         if not trainings:
             weights[:] = 1 / count
         gains += sign * np.einsum("bs,sbk->bk", weights, drawn_means)
-    return quantile_interval(gains, first.mean(axis=0) - second.mean(axis=0), SETTINGS.level, "expanded")
+    return expanded_interval(gains, n, SETTINGS.level)
 
 
 def _covers(ends: tuple[Any, Any]) -> float:

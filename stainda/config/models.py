@@ -40,10 +40,12 @@ class EvaluationConfig(Frozen):
     )
     resamples: int = Field(2000, ge=100, description="of the patient bootstrap of curves and of scores of slides")
     level: float = Field(0.95, gt=0, lt=1, description="of intervals")
-    interval: Literal["percentile", "expanded", "bca"] = Field(
-        "expanded",
-        description="of earlier versions, for one training; read and not used: the range of the patients stands there",
-    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_versions(cls, value: object) -> object:
+        """``interval``, the kind of the intervals of one training, which have none any more."""
+        return {key: inner for key, inner in value.items() if key != "interval"} if isinstance(value, dict) else value
 
     @field_validator("threshold", mode="before")
     @classmethod

@@ -3,9 +3,6 @@
 from stainda.evaluation.agreement import Agreement, bland_altman, concordance, concordance_interval
 from stainda.evaluation.analysis import Analysis, analyse, one_rotation
 from stainda.evaluation.bootstrap import (
-    Intervals,
-    intervals,
-    nested_interval,
     percentile_interval,
     resampling_weights,
     weighted_means,
@@ -79,7 +76,7 @@ __all__ = [
     "RECORD_COLUMNS", "make_records", "as_records", "empty_records", "gather_records", "read_records", "write_records",
     "SelectionRule", "SourceValidation", "Last", "Oracle", "RULES", "REFIT", "rule", "select", "chosen_records",
     "ScoreCube", "patient_scores", "score_cube",
-    "Intervals", "intervals", "nested_interval", "percentile_interval", "resampling_weights", "weighted_means",
+    "percentile_interval", "resampling_weights", "weighted_means",
     "Estimates", "Moments", "difference", "single_mean", "moments", "fieller", "holm",
     "Ranking", "rank_strategies", "EffectSizes", "effect_sizes",
     "Analysis", "analyse", "ALL_TARGETS", "RotationRecords", "one_rotation",

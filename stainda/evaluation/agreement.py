@@ -9,7 +9,7 @@ from scipy import special
 
 from stainda.arrays import Array
 from stainda.errors import StaindaError
-from stainda.evaluation.bootstrap import FEW_PATIENTS, quantile_interval, resampling_weights
+from stainda.evaluation.bootstrap import FEW_PATIENTS, expanded_interval, resampling_weights
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def concordance_interval(
     """How well the concordance of n pairs, one per patient, is known.
 
     From six pairs on the bootstrap over pairs, its quantiles taken outwards for small n as those of means are
-    (``expanded`` of :mod:`~stainda.evaluation.bootstrap`). Resamples in which few pairs stand again and again vary
+    (:func:`~stainda.evaluation.bootstrap.expanded_interval`). Resamples in which few pairs stand again and again vary
     little and have a small coefficient: with six pairs the low end is far down. From three to five pairs the lowest and
     the highest value with one pair left out: a range, no interval.
 
@@ -108,8 +108,8 @@ def concordance_interval(
         return float("nan"), float("nan"), "none"
     if kind == "range":
         return float(values.min()), float(values.max()), kind
-    low, high = quantile_interval(values[:, None], x[:, None], level, "expanded")
-    return float(low[0]), float(high[0]), kind
+    low, high = expanded_interval(values, len(x), level)
+    return float(low), float(high), kind
 
 
 def _weighted_concordance(x: Array, y: Array, weights: Array) -> Array:

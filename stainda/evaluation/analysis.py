@@ -51,10 +51,10 @@ class Analysis:
     Attributes:
         results: the table results.csv: one row per strategy, domain, class, selection rule and measure. ``mean`` is
             over the test patients; what ``low`` and ``high`` are says ``interval_kind`` (an interval over patients and
-            trainings at ``config.evaluation.level``, one for these trainings, or the range of the patients), and
-            ``note`` why it is no more. Next to single domains there are rows for
-            :data:`~stainda.evaluation.summary.ALL_TARGETS` and :data:`~stainda.evaluation.summary.ALL_SOURCES` (stain
-            and centre ``*``), and, with several classes, for the class ``all``: each patient's mean over the classes.
+            trainings at ``config.evaluation.level``, or the range of the patients), and ``note`` why it is no more.
+            Next to single domains there are rows for :data:`~stainda.evaluation.summary.ALL_TARGETS` and
+            :data:`~stainda.evaluation.summary.ALL_SOURCES` (stain and centre ``*``), and, with several classes, for
+            the class ``all``: each patient's mean over the classes.
             ``domain`` is a domain where there is one set of sources (one rotation, or its folds), else the label
             of a rotation, its score being each patient's mean over the targets of that rotation.
         choices: of trial and checkpoint, as they fit ``records``.

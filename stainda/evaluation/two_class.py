@@ -4,7 +4,7 @@ AUROC, average precision and balanced accuracy are no means over patients, so th
 hold for them. They are resampled instead, crossed: patients are drawn with replacement within their label, with all
 that belongs to them, and trainings are drawn with replacement too; a resample is the mean over the drawn trainings of
 the score of the drawn patients. All scores, strategies and domains share the draws of patients, so that differences
-stay paired. Intervals are the quantiles of the resamples taken further out for few patients (``expanded`` of
+stay paired. Intervals are the quantiles of the resamples taken further out for few patients (``expanded_interval`` of
 ``bootstrap``, by the size of the smaller class).
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stainda.arrays import Array
-from stainda.evaluation.bootstrap import quantile_interval, resampling_weights
+from stainda.evaluation.bootstrap import expanded_interval, resampling_weights
 
 Floats = npt.NDArray[np.float64]
 LEAST_OF_A_CLASS = 6
@@ -160,8 +160,8 @@ def interval(draws: Floats, counts: tuple[int, int], level: float) -> tuple[floa
         return float("nan"), float("nan"), f"{words}: no interval (from {LEAST_OF_A_CLASS} of each on)"
     if np.ptp(known) < 1e-12:  # as of a perfect ranking: resamples do not know by how much others would differ
         return float("nan"), float("nan"), "every resample gives the same: no interval"
-    low, high = quantile_interval(known[:, None], np.zeros((least, 1)), level, "expanded")
-    return float(low[0]), float(high[0]), ""
+    low, high = expanded_interval(known, least, level)
+    return float(low), float(high), ""
 
 
 def _ratio(top: Array, bottom: Array) -> Floats:

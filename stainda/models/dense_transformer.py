@@ -11,8 +11,7 @@ from torch.nn.functional import interpolate
 
 from stainda.errors import ConfigError
 from stainda.models.base import SegmentationNetwork
-from stainda.models.named_classes import with_classes
-from stainda.models.pretrained import check_timm
+from stainda.models.pretrained import check_timm, timm_network
 
 _TAKEN = 4
 
@@ -97,16 +96,7 @@ class DenseTransformer(SegmentationNetwork):
 
 
 def _transformer(encoder: str, in_channels: int, options: Mapping[str, Any]) -> Any:
-    import timm
-
-    try:
-        transformer = timm.create_model(
-            encoder, pretrained=False, num_classes=0, in_chans=in_channels, **with_classes(options)
-        )  # fmt: skip
-    except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
-        raise ConfigError(
-            f"timm refuses {encoder!r} with {dict(options)}: {error}", remedy="Change the model's options"
-        ) from error
+    transformer = timm_network(encoder, options, in_channels=in_channels)
     info = getattr(transformer, "feature_info", None)
     scales = {scale["reduction"] for scale in info} if isinstance(info, list) else set()
     if len(scales) != 1 or not hasattr(transformer, "forward_intermediates"):

@@ -14,7 +14,6 @@ from torch import nn
 
 from stainda.config import ModelConfig
 from stainda.errors import ConfigError, did_you_mean
-from stainda.models.named_classes import with_classes
 
 NAME = "encoder"
 PARAMS = ("encoder", "options", "pooling", "decoder", "decoder_options")
@@ -84,14 +83,10 @@ def build_encoder(config: ModelConfig) -> nn.Module:
 
         with torch.device("cpu"):  # theirs read numbers of tensors, which the meta device has none of
             return get_encoder(encoder, weights=None)
-    import timm
+    from stainda.models.pretrained import timm_network
 
-    try:
-        return timm.create_model(encoder, pretrained=False, num_classes=0, **with_classes(options))
-    except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
-        raise ConfigError(
-            f"timm refuses {encoder!r} with {options}: {error}", remedy="Change the model's params"
-        ) from error
+    network: nn.Module = timm_network(encoder, options)
+    return network
 
 
 def _of_timm(encoder: str) -> bool:

@@ -11,8 +11,7 @@ from torch.nn.functional import interpolate
 
 from stainda.errors import ConfigError
 from stainda.models.base import SegmentationNetwork
-from stainda.models.named_classes import with_classes
-from stainda.models.pretrained import check_encoder
+from stainda.models.pretrained import check_encoder, timm_network
 
 
 class LinearDecoder(SegmentationNetwork):
@@ -88,16 +87,7 @@ class LinearDecoder(SegmentationNetwork):
         return interpolate(self.head(self.decoded(seen)), size=size, mode="bilinear", align_corners=False)
 
     def _take_from_timm(self, in_channels: int, options: dict[str, Any]) -> None:
-        import timm
-
-        try:
-            self.encoder = timm.create_model(
-                self.encoder_name, pretrained=False, num_classes=0, in_chans=in_channels, **with_classes(options)
-            )
-        except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
-            raise ConfigError(
-                f"timm refuses {self.encoder_name!r} with {options}: {error}", remedy="Change the model's options"
-            ) from error
+        self.encoder = timm_network(self.encoder_name, options, in_channels=in_channels)
         info = getattr(self.encoder, "feature_info", None)
         if not isinstance(info, list) or not info:
             raise ConfigError(

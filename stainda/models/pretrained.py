@@ -7,7 +7,7 @@ file named as ``weights``.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -143,6 +143,27 @@ def _is_of_one_scale(encoder: str) -> bool:
     except (NotImplementedError, RuntimeError):  # it reads numbers as it is built
         return False
     return isinstance(info, list) and len({scale["reduction"] for scale in info}) == 1
+
+
+def timm_network(encoder: str, options: Mapping[str, Any], n_classes: int = 0, in_channels: int = 3) -> Any:
+    """A network of timm with random weights; without classes it ends with its features.
+
+    Args:
+        options: further arguments of it; words stand for classes (:mod:`stainda.models.named_classes`).
+
+    Raises:
+        ConfigError: an option that timm refuses, or does not know.
+    """
+    import timm
+
+    try:
+        return timm.create_model(
+            encoder, pretrained=False, num_classes=n_classes, in_chans=in_channels, **with_classes(options)
+        )
+    except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
+        raise ConfigError(
+            f"timm refuses {encoder!r} with {dict(options)}: {error}", remedy="Change the model's options or params"
+        ) from error
 
 
 def check_encoder(encoder: str) -> None:

@@ -12,8 +12,7 @@ from torch import nn
 
 from stainda.errors import ConfigError, did_you_mean
 from stainda.models.base import ClassificationNetwork
-from stainda.models.named_classes import with_classes
-from stainda.models.pretrained import check_timm
+from stainda.models.pretrained import check_timm, timm_network
 
 Pooling = Literal["class", "patches", "class_and_patches"]
 """What a transformer's tokens become: the class token, the mean of the patch tokens, or the one behind the other.
@@ -52,7 +51,6 @@ class TimmClassifier(ClassificationNetwork):
         **options: object,
     ) -> None:  # fmt: skip
         super().__init__()
-        import timm
 
         check_timm(encoder)
         if taken := [key for key in _OURS if key in options]:
@@ -60,14 +58,7 @@ class TimmClassifier(ClassificationNetwork):
                 f"{taken[0]!r} of a timm network is not yours to set",
                 remedy="Name a local safetensors file as 'weights' of the model to start from it",
             )
-        try:
-            self.net = timm.create_model(
-                encoder, pretrained=False, num_classes=n_classes, in_chans=in_channels, **with_classes(options)
-            )
-        except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
-            raise ConfigError(
-                f"timm refuses {encoder!r} with {options}: {error}", remedy="Change the model's params"
-            ) from error
+        self.net = timm_network(encoder, options, n_classes, in_channels)
         head = getattr(self.net, "forward_head", None)
         if head is None or "pre_logits" not in inspect.signature(head).parameters:
             raise ConfigError(

@@ -168,7 +168,7 @@ def _shifts(
 def first_best(values: Tensor) -> Tensor:
     """The index of the largest of values (n, h, w) at every place, the first of several; int64 (h, w).
 
-    Two maxima, since torch's ``argmax`` over the first of several axes takes ten times as long on a CPU.
+    Two maxima, since torch's ``argmax`` over the first of several axes takes four times as long on a CPU.
     """
     import torch
 

@@ -24,7 +24,7 @@ SURE = 2.0  # standard errors by which the mean gain of the squares must exceed 
 
 @dataclass(frozen=True, eq=False)
 class HeldBack:
-    """Squares of a view. ``number`` int (h, w) counts them from 1, and is 0 in what a fit may see."""
+    """Squares of a view, or of a window. ``number`` int (h, w) counts them from 1, and is 0 in what a fit may see."""
 
     number: Array
 

@@ -25,7 +25,7 @@ from stainda.arrays import Array
 from stainda.objects.moving import moved_geometries
 from stainda.randomness import generator_for
 from stainda.registration.deformation import DeformationLevel, Stiffness, exponential, velocity
-from stainda.registration.held_back import LEAST_SQUARES, Gain, agreement_map
+from stainda.registration.held_back import LEAST_SQUARES, Gain, HeldBack, agreement_map
 from stainda.registration.moved_shapes import same_kind
 from stainda.registration.neighbourhood import DensityPyramid, Neighbourhood
 from stainda.registration.refinement import shifted
@@ -43,8 +43,6 @@ STIFFNESS = Stiffness(12.0, 24.0)
 # Samples along a square that is held back; every other one is, as on a chessboard. Squares of 12 lie within the reach
 # of structures that a fit has seen: windows of other places then agreed better by .012 on average, and by .000 with 32.
 SQUARE = 32
-BORDER = 4  # samples along its border that are not judged
-LEAST = 40  # compared samples, below which a square says nothing
 KEPT = 1.0  # standard errors by which the squares around an object must agree better
 SURE = 3.0  # the same of all objects of two sections, and of each where there are fewer than LEAST_SQUARES objects
 FIRST = 48  # objects that decide whether two sections have anything to gain
@@ -156,9 +154,9 @@ class _Window:
         as_placed = agreement_map(fixed, DensityGradients(source), self.compared)
         before, after = [], []
         for held in _squares():
-            moved = DensityGradients(shifted(source, exponential(self._velocity(held == 0))))
-            before.append(_means(as_placed, self.compared, held))
-            after.append(_means(agreement_map(fixed, moved, self.compared), self.compared, held))
+            moved = DensityGradients(shifted(source, exponential(self._velocity(held.seen))))
+            before.append(held.means(as_placed, self.compared))
+            after.append(held.means(agreement_map(fixed, moved, self.compared), self.compared))
         return Gain.of(np.concatenate(before), np.concatenate(after))
 
     def aligned(self, outline: BaseGeometry) -> tuple[BaseGeometry, Array]:
@@ -181,17 +179,9 @@ class _Window:
         return velocity(around.target, around.source, compared, around.shown, stiffness=STIFFNESS, levels=LEVELS)
 
 
-def _squares() -> tuple[Array, Array]:
-    """Squares of a window, numbered from 1, int (CELLS, CELLS); 0 where a fit may see it. Each is held back once."""
+def _squares() -> tuple[HeldBack, HeldBack]:
+    """Squares of a window, like the two colours of a chessboard: each is held back once."""
     row, column = (part // SQUARE for part in np.indices((CELLS, CELLS)))
     number = row * (CELLS // SQUARE + 1) + column + 1
     white = (row + column) % 2 == 0
-    return np.where(white, number, 0), np.where(white, 0, number)
-
-
-def _means(values: Array, where: Array, held: Array) -> Array:
-    """The mean of an image in each square with enough samples ``where``, (k,); NaN in the others."""
-    judged = np.where(where & ndimage.binary_erosion(held > 0, iterations=BORDER), held, 0).ravel()
-    count = np.bincount(judged, minlength=int(held.max()) + 1)[1:]
-    total = np.bincount(judged, values.ravel(), minlength=int(held.max()) + 1)[1:]
-    return np.where(count >= LEAST, total / np.maximum(count, 1), np.nan)
+    return HeldBack(np.where(white, number, 0)), HeldBack(np.where(white, 0, number))

@@ -49,7 +49,6 @@ class Propagator:
         self.result, self.sections, self.config = result, tuple(sections), config
         self._images: dict[str, SectionImage | Refusal] = {}
         self._grounds: dict[str, Ground] = {}
-        self._densities: dict[str, DensityPyramid] = {}
         self._dim = 2 * VIEW_DIM
 
     def prepare(self, own_shapes: Mapping[str, gpd.GeoDataFrame], sources: Sequence[Section]) -> None:
@@ -87,9 +86,10 @@ class Propagator:
         between = Between(self.result.transforms[source.slide], self.result.transforms[target.slide])
         source_ground, target_ground = self.ground(source), self.ground(target)
         warped = map_shapes(shapes, between.source, between.target)
-        aligned = self._aligned(warped, between, source, target)
+        densities = DensityPyramid(source_ground.image), DensityPyramid(target_ground.image)
+        aligned = self._aligned(np.asarray(warped.geometry, dtype=object), between, densities)
         warped = warped.set_geometry(list(aligned.outlines))
-        measured = self._measure(shapes, aligned, between, source, target)
+        measured = self._measure(shapes, aligned, between, densities, target_ground)
         after = np.asarray(warped.geometry)
         faults = tuple(self._fault(after[k], target_ground, measured, k) for k in range(len(after)))
         outlines = np.asarray(shapes.geometry)
@@ -126,29 +126,25 @@ class Propagator:
             self._images[row.slide] = open_section(row.slide, row.path, row.mpp, self._dim)
         return self._images[row.slide]
 
-    def _density(self, row: Section) -> DensityPyramid:
-        if row.slide not in self._densities:
-            self._densities[row.slide] = DensityPyramid(self.ground(row).image)
-        return self._densities[row.slide]
-
     def _aligned(
-        self, warped: gpd.GeoDataFrame, between: Between, source: Section, target: Section
+        self, outlines: Array, between: Between, densities: tuple[DensityPyramid, DensityPyramid]
     ) -> MicroRegistration:
-        """The outlines, aligned once more at their own scale where that is wanted."""
-        outlines = np.asarray(warped.geometry, dtype=object)
+        """The outlines on the target, aligned once more at their own scale where that is wanted."""
         wanted = self.config.micro
         if wanted == "auto":
             areas = shapely.area(outlines)
             widths = 2 * np.sqrt(areas[areas > 0] / np.pi)
-            wanted = pixels_across(widths, self.ground(target).image) < ACROSS
-        if not wanted or source.slide == target.slide:
-            return not_aligned(outlines)
-        return micro_register((self._density(source), self._density(target)), between, outlines)
+            wanted = pixels_across(widths, densities[1].image) < ACROSS
+        return micro_register(densities, between, outlines) if wanted else not_aligned(outlines)
 
     def _measure(
-        self, shapes: gpd.GeoDataFrame, aligned: MicroRegistration, between: Between, source: Section, target: Section
+        self,
+        shapes: gpd.GeoDataFrame,
+        aligned: MicroRegistration,
+        between: Between,
+        densities: tuple[DensityPyramid, DensityPyramid],
+        target_ground: Ground,
     ) -> dict[str, Array]:
-        source_ground, target_ground = self.ground(source), self.ground(target)
         before, after = np.asarray(shapes.geometry), aligned.outlines
         areas = shapely.area(before)
         overall = np.linalg.det(between.matrix[:2, :2])
@@ -161,11 +157,10 @@ class Propagator:
         tissue = np.where(
             shapely.area(after) > 0, on_tissue, shapely.intersects(after, target_ground.tissue).astype(float)
         )
-        diameter = np.maximum(2 * np.sqrt(areas / np.pi), 4 * source_ground.image.downsample)
+        diameter = np.maximum(2 * np.sqrt(areas / np.pi), 4 * densities[0].image.downsample)
         doubt = between.doubt(centres)
         if frozenset((between.slide, between.frame)) in self.result.contradicted:
             doubt = np.ones_like(doubt)
-        densities = self._density(source), self._density(target)
         evidence = LocalEvidence.of(densities, between, shapely.bounds(after), aligned.moved)
         looked = evidence.compared > 0.2
         usual = np.ones(len(before))

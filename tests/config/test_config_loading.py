@@ -34,6 +34,15 @@ def test_every_study_file_is_valid(path):
         assert config.baseline in {strategy.name for strategy in config.strategies}
 
 
+def test_a_file_of_an_earlier_version_may_name_the_intervals_of_one_training():
+    assert (
+        build(evaluation={"interval": "expanded", "level": 0.9}).evaluation
+        == build(evaluation={"level": 0.9}).evaluation
+    )
+    with pytest.raises(ConfigError, match="intervall"):
+        build(evaluation={"intervall": "expanded"})
+
+
 @pytest.mark.parametrize("name", sorted(available("strategies", ROOT)))
 def test_every_strategy_file_explains_itself_and_its_ranges_hold_its_defaults(name):
     strategy = load_strategy(name, ROOT)
