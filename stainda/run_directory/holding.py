@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 from stainda.errors import StaindaError
 from stainda.files import output_errors
@@ -52,7 +53,7 @@ def held(root: Path, tell: Callable[[str], None], claims: Claims | None = None) 
             os.kill(os.getpid(), signal.SIGINT)  # wakes the main thread, whatever it waits for
 
         try:
-            with _claimed(root, tell, claims or Claims(root)).kept(end):
+            with _interrupted_by(taken_over), _claimed(root, tell, claims or Claims(root)).kept(end):
                 yield
         except KeyboardInterrupt:
             if taken_over.is_set():
@@ -63,6 +64,33 @@ def held(root: Path, tell: Callable[[str], None], claims: Claims | None = None) 
             raise
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def _interrupted_by(taken_over: threading.Event) -> Iterator[None]:
+    """SIGINT is a KeyboardInterrupt once ``taken_over`` is set, whatever the program around makes of that signal.
+
+    Handlers belong to the main thread; in another one the program's own is left alone.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:  # None: not set from Python
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if taken_over.is_set():
+            raise KeyboardInterrupt
+        if callable(before):
+            before(number, frame)
+        elif before == signal.SIG_DFL:
+            signal.signal(number, before)
+            os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _claimed(root: Path, tell: Callable[[str], None], claims: Claims) -> Claim:

@@ -1,5 +1,7 @@
 """One process works in a run directory, also where another machine's locks are not seen."""
 
+import signal
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -68,6 +70,32 @@ def test_a_process_that_stood_still_ends_when_another_machine_took_over(tmp_path
         (tmp_path / ".lock.2").write_text("{}")
         time.sleep(60)
     assert (tmp_path / ".lock.2").exists(), "the other's claim stays"
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL, lambda number, frame: sys.exit(3)])
+def test_it_ends_also_where_the_program_handles_interrupts_in_its_own_way(tmp_path, handler):
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with (
+            pytest.raises(StaindaError, match="another machine took the run directory over"),
+            held(tmp_path, lambda text: None, Claims(tmp_path, **QUICK)),
+        ):
+            (tmp_path / ".lock.2").write_text("{}")
+            time.sleep(60)
+        assert signal.getsignal(signal.SIGINT) == handler, "the program has its handler back"
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_is_the_programs_own_while_nobody_took_over(tmp_path):
+    seen: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        with held(tmp_path, lambda text: None, Claims(tmp_path, **QUICK)):
+            signal.raise_signal(signal.SIGINT)
+        assert seen == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_claim_that_the_file_system_lost_is_written_again(tmp_path):
