@@ -11,11 +11,13 @@ import contextlib
 import os
 import queue
 import re
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from stainda.config import ClusterConfig, EngineConfig, available, read_yaml
@@ -268,10 +270,7 @@ def start_cluster(config: ClusterConfig) -> Any:
     Raises:
         MissingDependencyError: dask-jobqueue is missing.
     """
-    try:
-        import dask_jobqueue
-    except ImportError as error:
-        raise MissingDependencyError("clusters of batch systems need dask-jobqueue", remedy=_EXTRA) from error
+    dask_jobqueue = _batch_systems()
     resources = ",".join(f"{name}={amount:g}" for name, amount in config.resources.items())
     account = {"project" if config.system in ("sge", "lsf") else "account": config.account}
     return getattr(dask_jobqueue, _SYSTEMS[config.system])(
@@ -280,6 +279,18 @@ def start_cluster(config: ClusterConfig) -> Any:
         worker_extra_args=["--resources", f"'{resources}'"] if resources else [],
         scheduler_options={"host": config.host, "dashboard_address": "127.0.0.1:0"}, **account, **_own(config),
     )  # fmt: skip
+
+
+def _batch_systems() -> ModuleType:
+    """dask-jobqueue, without what its import does to Ctrl+C: a silent end with status 0, as of a complete run."""
+    interrupted = signal.getsignal(signal.SIGINT)
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise MissingDependencyError("clusters of batch systems need dask-jobqueue", remedy=_EXTRA) from error
+    if interrupted is not None and signal.getsignal(signal.SIGINT) is not interrupted:
+        signal.signal(signal.SIGINT, interrupted)
+    return dask_jobqueue
 
 
 def _walltime(config: ClusterConfig) -> str:

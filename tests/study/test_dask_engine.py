@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -134,6 +135,15 @@ def test_job_scripts_ask_for_what_the_file_says(name, lines):
     script = job_script(load_cluster(name))
     assert all(line in script.splitlines() for line in lines), script
     assert "tcp://127.0.0.1:" in script and "--nthreads 1" in script
+
+
+def test_ctrl_c_stays_an_interrupt_where_a_batch_system_is_used():
+    program = (
+        "import signal; from stainda.study.dask_engine import job_script, load_cluster;"
+        "job_script(load_cluster('slurm')); signal.raise_signal(signal.SIGINT)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0 and "KeyboardInterrupt" in done.stderr
 
 
 def test_engines_that_cannot_be_are_refused():
