@@ -212,6 +212,12 @@ class TrainingConfig(Frozen):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="number format; auto: bf16 on a GPU, fp32 on a CPU"
     )
+    compile: bool = Field(
+        False,
+        description="whether torch.compile compiles the passes of training through the network: a minute or several at "
+        "the start of every training, which many steps on large patches on a GPU earn back and short trainings do not; "
+        "results differ in the last digits, and so in the name of the training",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
     devices: int = Field(
         1, ge=1, description="GPUs (on a CPU: processes) that share every batch of a training; batch_size is a multiple"

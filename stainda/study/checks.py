@@ -114,6 +114,7 @@ def check_data(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:
     """
     from stainda.strategies import build, check_cohort
     from stainda.training import resolve_training
+    from stainda.training.compiling import refuse_what_cannot_be_compiled
     from stainda.training.sharing import refuse_what_cannot_be_shared
 
     wrong: list[ConfigError] = []
@@ -122,7 +123,9 @@ def check_data(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:
         try:
             check_cohort(build(strategy), cohort, roles)
             _check_strategy(strategy, cohort, roles)
-            refuse_what_cannot_be_shared(resolve_training(config.training, strategy), build(strategy))
+            training = resolve_training(config.training, strategy)
+            refuse_what_cannot_be_shared(training, build(strategy))
+            refuse_what_cannot_be_compiled(training, build(strategy), config.model_of(strategy).name)
             fits.append(strategy.name)
         except ConfigError as error:
             wrong.append(error)
@@ -133,9 +136,29 @@ def check_data(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:
         raise ConfigError(messages, remedy=f"{remedies}{rest}")
     if not config.strategies:
         return
+    check_compiler(config)
     check_starts(config, cohort, roles)
     check_propagation(config, cohort, roles)
     _check_search(config, cohort, roles)
+
+
+def check_compiler(config: StudyConfig) -> None:
+    """Refuse trainings to be compiled where there is no compiler; on a cluster each of its machines does so itself.
+
+    Raises:
+        ConfigError: what is missing.
+    """
+    from stainda.study.environment import gpu_names
+    from stainda.training import resolve_training
+    from stainda.training.compiling import refuse_without_compiler
+
+    trainings = [resolve_training(config.training, strategy) for strategy in config.strategies]
+    compiled = [training for training in trainings if training.compile]
+    if not compiled or config.engine.name != "local":
+        return
+    here = "cuda" if any(training.device != "cpu" for training in compiled) and gpu_names() else "cpu"
+    for device in dict.fromkeys("cpu" if training.device == "cpu" else here for training in compiled):
+        refuse_without_compiler(device)
 
 
 def check_propagation(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:

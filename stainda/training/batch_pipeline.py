@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stainda.arrays import Array
 from stainda.errors import TrainingError
@@ -60,33 +60,32 @@ class RunningNetwork:
     """The network as the loop runs it.
 
     Attributes:
-        forward: images to logits. tap: reads the align part's layer; ``None`` for a part that reads none.
+        network: as it is. forward: images to logits.
+        tap: reads the align part's layer; ``None`` for a part that reads none.
         by_domain: running batch statistics per domain, where the strategy keeps them.
         batchnorm: the network has batch normalisation.
-        ranks: the processes of the training. Layers give what this one's share of a batch gives, and :meth:`tapped`,
-            :meth:`until` and :meth:`whole` what the whole batch does.
+        ranks: the processes of the training. Layers give what this one's share of a batch gives, and :meth:`heard` and
+            :meth:`until` what the whole batch does.
     """
 
+    network: nn.Module
     forward: Callable[[Tensor], Tensor]
     tap: FeatureTap | None
     by_domain: DomainStatistics | None
     batchnorm: bool
     ranks: Ranks
 
-    def tapped(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, and features of the align part's layer."""
-        assert self.tap is not None
-        logits, features = self.tap(images)
-        return logits, self.ranks.whole(features, len(images))
+    def heard(self, images: Tensor, layers: Sequence[str] = ()) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+        """Logits, features of the align part's layer where it reads one, and outputs of further layers (float32)."""
+        with listening(self.network, layers) as outputs:
+            logits, features = (self.forward(images), None) if self.tap is None else self.tap(images)
+        whole = None if features is None else self.ranks.whole(features, len(images))
+        return logits, whole, [self.ranks.whole(output, len(images)) for output in outputs]
 
     def until(self, images: Tensor) -> Tensor:
         """Features of the align part's layer alone."""
         assert self.tap is not None
         return self.ranks.whole(self.tap.until(images), len(images))
-
-    def whole(self, outputs: Sequence[Tensor], images: Tensor) -> list[Tensor]:
-        """Outputs of layers for all images."""
-        return [self.ranks.whole(output, len(images)) for output in outputs]
 
     def use(self, domain: str) -> None:
         """Batch statistics become those of a domain, where they are kept per domain."""
@@ -138,9 +137,7 @@ class BatchPipeline:
         images, raw = seen.images, seen.raw
         self._use(indices)
         layers = self._strategy.align.also_tapped
-        with listening(self._detector.network, (*layers, *self._detector.watched)) as heard:
-            logits, features = (running.forward(images), None) if running.tap is None else running.tapped(images)
-        more = running.whole(heard, images)
+        logits, features, more = running.heard(images, (*layers, *self._detector.watched))
         dense = seen.dense
         if dense is not None and self._detector.watched:
             dense = replace(dense, loss=self._detector.object_loss(more[len(layers) :], seen.labels, dense))
@@ -220,10 +217,8 @@ class BatchPipeline:
         if align.target_logits or align.also_tapped or (running.batchnorm and running.by_domain is None):
             # with shared batch statistics every layer has to see the target, or the average is of other images
             # in some layers than in others
-            with listening(self._detector.network, align.also_tapped) as heard:
-                logits, features = running.tapped(images)
-            others = tuple(running.whole(heard, images))
-            return Batch(images, self._numbers(indices), features, logits, **more, more_features=others)
+            logits, features, others = running.heard(images, align.also_tapped)
+            return Batch(images, self._numbers(indices), features, logits, **more, more_features=tuple(others))
         return Batch(images, self._numbers(indices), running.until(images), **more)
 
     def pairs(self, drawn: Pairs) -> PairBatch:

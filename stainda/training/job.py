@@ -51,7 +51,7 @@ _OF_THE_START = ("standardise", "start")
 
 _NEWER: dict[str, Any] = {
     "init": None, "train": TrainConfig().model_dump(mode="json"), "layer_decay": None, "cache": None,
-    "validation_patches": None, "rare_classes": None,
+    "validation_patches": None, "rare_classes": None, "compile": False,
 }  # fmt: skip
 """Settings of the loop that came later, with the values that change nothing."""
 

@@ -23,6 +23,7 @@ from stainda.strategies.align.base import ScheduledAlign, Step
 from stainda.strategies.detector import CHECKPOINTS, STATISTICS, save_weights
 from stainda.strategies.norm.statistics import Statistics, save_statistics
 from stainda.training.cached_passes import CachedPasses
+from stainda.training.compiled import compiled_steps
 from stainda.training.effect import ShareKeeper, gradient_ratio, measure, measured_steps
 from stainda.training.log import TrainingLog
 from stainda.training.machine import set_rates
@@ -81,7 +82,8 @@ class TrainingLoop:
         prepared = self._prepared
         with torch.random.fork_rng(devices=[prepared.fabric.device] if prepared.device == "cuda" else []):
             torch.manual_seed(seed_for(prepared.job.seed, "steps"))  # dropout, and parts that draw from it
-            self._take_steps()
+            with compiled_steps(self._config.compile):
+                self._take_steps()
 
     def _take_steps(self) -> None:
         config = self._config
@@ -135,6 +137,8 @@ class TrainingLoop:
     def _step(self, index: int, total: int) -> dict[str, float]:
         """One optimiser step; the loss terms, for the record."""
         prepared, align = self._prepared, self._align
+        if prepared.compiled is not None:
+            prepared.compiled.paused = self._is_measured(index)
         step = self._draw(index, total)
         terms = align.losses(step)
         if "task" not in terms:
@@ -202,14 +206,17 @@ class TrainingLoop:
 
     def _measure(self, step: Step, total: torch.Tensor) -> None:
         """Compare the gradient of all terms with the task's, at the steps at which that is recorded or needed."""
-        measured, due = step.index in self._measured, self._kept_share.is_due(step.index)
-        if not (measured or due):
+        if not self._is_measured(step.index):
             return
+        measured, due = step.index in self._measured, self._kept_share.is_due(step.index)
         ratio = gradient_ratio(self._task_loss(step), total, step.network.parameters(), self._ranks.mean)
         if measured:
             self._log.add_effect(measure(self._align, step, ratio, self._prepared.generators["effect"]))
         if due and isinstance(self._align, ScheduledAlign):
             self._kept_share.take(ratio, self._align.growth(step))
+
+    def _is_measured(self, index: int) -> bool:
+        return index in self._measured or self._kept_share.is_due(index)
 
     def _set_rate(self, share: float) -> None:
         set_rates(self._prepared.optimiser, self._config.learning_rate * rate_factor(self._config.schedule, share))

@@ -21,6 +21,8 @@ from stainda.training.batch_pipeline import BatchPipeline, PatchAccess, RunningN
 from stainda.training.batches import Patches
 from stainda.training.cached_passes import CachedPasses, Kept
 from stainda.training.chosen_patches import choose_patches, make_batches
+from stainda.training.compiled import CompiledNetwork, CompiledPasses
+from stainda.training.compiling import refuse_what_cannot_be_compiled, refuse_without_compiler
 from stainda.training.fitting import fit_augments
 from stainda.training.job import Job
 from stainda.training.losses import make_loss
@@ -49,6 +51,7 @@ class Preparation:
         detector: view and network. forward: the network as the loop runs it.
         modules: the align part's own. average: a running average of the network's weights, where one is kept.
         passes: from features, where these are kept (``training.cache``).
+        compiled: passes of the network as torch.compile runs them; ``None`` without ``training.compile``.
         by_domain: running batch statistics per domain, where the strategy keeps them and the network has any.
         parameters: how many the network has, and how many learn.
         batchnorm: the network has batch normalisation whose statistics are not fixed.
@@ -73,6 +76,9 @@ class Preparation:
         self.device, self.precision = choose_device(self.config), choose_precision(self.config)
         self.ranks = ranks or Ranks()
         refuse_what_cannot_be_shared(self.config, strategy)
+        refuse_what_cannot_be_compiled(self.config, strategy, job.model.name)
+        if self.config.compile:
+            refuse_without_compiler(self.device)
         self.fabric = self.ranks.fabric(self.device, "bf16-mixed" if self.precision == "bf16" else "32-true")
         self.chosen = choose_patches(job, strategy, data)
         self.origins = self.chosen.origins
@@ -83,6 +89,7 @@ class Preparation:
         self.generators = {
             kind: torch.Generator().manual_seed(seed_for(job.seed, name)) for kind, name in _GENERATORS.items()
         }
+        self.compiled = self._compile()
         self.passes = self._make_passes(features)
 
     def _fit_view(self) -> Standard:
@@ -125,9 +132,19 @@ class Preparation:
         ``Fabric.setup`` would wrap the network, and refuse gradients of its outputs other than by ``Fabric.backward``
         where the precision is bf16: those of ``gradient_ratio`` and of parts that differentiate by themselves.
         """
+        if self.compiled is not None and self.compiled.runs:
+            return self.compiled(images)[0]
         with self.fabric.autocast():
             logits: Tensor = self.detector.network(images)
         return logits.float()
+
+    def _compile(self) -> CompiledNetwork | None:
+        """Passes of the network, to be compiled when they are first run."""
+        if not self.config.compile:
+            return None
+        align, detector = self.strategy.align, self.detector
+        layers = (*align.also_tapped, *detector.watched)
+        return CompiledNetwork(detector.network, align.tapped, layers, self.fabric.autocast)
 
     def _make_passes(self, features: Path | None) -> BatchPipeline:
         job, chosen, layer = self.job, self.chosen, self.strategy.align.tapped
@@ -140,7 +157,9 @@ class Preparation:
             windows=Windows.of(self.strategy, job.task, job.patches.size, self.data.margin),
             groups=None if chosen.groups is None else chosen.groups.number,
         )
-        running = RunningNetwork(forward, tap, self.by_domain, self.batchnorm, self.ranks)
+        running = RunningNetwork(self.detector.network, forward, tap, self.by_domain, self.batchnorm, self.ranks)
+        if self.compiled is not None:
+            running = CompiledPasses(**vars(running), compiled=self.compiled)
         if self.config.cache is not None:
             assert features is not None, "trainings from features need a folder to keep them in"
             indices = {

@@ -137,7 +137,7 @@ class _Judge:
     """Judges weights on source validation as a training judges its own."""
 
     def __init__(self, job: Job, data: Patches) -> None:
-        plain = {"cache": None, "averaging": None, "init": None}
+        plain = {"cache": None, "averaging": None, "init": None, "compile": False}
         if job.training.train.mode == "lora":  # checkpoints are those of the plain network
             plain["train"] = TrainConfig()  # type: ignore[assignment]
         job = replace(job, training=job.training.model_copy(update=plain), pretrained="")

@@ -227,7 +227,7 @@ class Align(Part):
         needs_pixels: the part looks at images, or runs the network on others; it cannot learn from features alone.
         needs_votes: the part reads what each annotator answers (``labels: annotators``).
         moves_weights: the part differentiates the loss of a batch by the network's weights itself, to move them. A
-            training with it has one device.
+            training with it has one device, and is not compiled.
     """
 
     needs_targets: ClassVar[bool] = True
