@@ -215,8 +215,8 @@ class TrainingConfig(Frozen):
     compile: bool = Field(
         False,
         description="whether torch.compile compiles the passes of training through the network: a minute or several at "
-        "the start of every training, which many steps on large patches on a GPU earn back and short trainings do not; "
-        "results differ in the last digits, and so in the name of the training",
+        "the start of every training, meant for thousands of steps on large patches on a GPU (on a CPU steps were "
+        "slower); results differ in the last digits, and the training has a name of its own",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
     devices: int = Field(

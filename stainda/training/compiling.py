@@ -13,7 +13,6 @@ from stainda.errors import ConfigError
 from stainda.strategies import Strategy
 from stainda.strategies.augment.mixstyle import MixStyleAugment
 
-
 _OUTSIDE_TORCH = ("cnn_handcrafted",)
 """Networks that measure images by other libraries in every pass."""
 
