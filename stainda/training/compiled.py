@@ -2,8 +2,8 @@
 
 The network itself stays as it is: names of layers and weights, copies, validation and prediction do not know of it.
 Compiled are a whole pass through it, with the layers that the strategy and the task read, and one that ends at the
-layer of the align part. torch does not look for hooks again once a pass is compiled. A hook that is there for one pass alone
-(``strategies/capture.py``) would change nothing, so such a pass runs as without compiling.
+layer of the align part. torch does not look for hooks again once a pass is compiled. A hook that is there for one pass
+alone (``strategies/capture.py``) would change nothing, so such a pass runs as without compiling.
 """
 
 from __future__ import annotations
