@@ -79,6 +79,13 @@ class PhantomConfig(Frozen):
     touching: float = Field(
         0.0, ge=0, le=1, description="share of the glomeruli seen on a section that touch another one, in pairs"
     )
+    contact_depth: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="by which glomeruli that touch are pressed into each other, share of the smaller "
+        "one's radius; they then share a flat border. 0: their outlines merely meet",
+    )
     medulla: float = Field(
         0.0, ge=0, lt=1, description="share of a section's tissue that is medulla, where there are no glomeruli"
     )
@@ -114,6 +121,8 @@ class PhantomConfig(Frozen):
             raise ValueError("annotators are two or more: the files of several are fused")
         if self.annotators and "macrophages" in self.annotated:
             raise ValueError("annotators draw outlines, and macrophages are points: leave one of them out")
+        if self.contact_depth and not self.touching:
+            raise ValueError("contact_depth is of glomeruli that touch, and none do: set touching above 0")
         low, high = self.positive_tubules or (0.0, 1.0)
         if not 0 <= low <= high <= 1:
             raise ValueError("positive_tubules are two shares from 0 to 1, the lower one first")

@@ -21,13 +21,14 @@ class HorizontalVerticalHead(DenseHead):
     """Where a pixel lies in its object from left to right and from top to bottom; objects end where both maps jump.
 
     Target: x (and y) from the object's centre of mass, divided by the object's reach on that side: from -1 at its left
-    end over 0 to 1 at its right; 0 outside. Loss: mean squared error of the maps, plus twice that of their slopes
-    within objects (the paper's weights); a slope is a difference of two pixels, both of which must be known. Objects:
-    between two objects that touch, the maps fall from 1 to -1 across the border. The fall of both together (minus their
-    divergence, by derivatives of a Gaussian, as a share of such a step) is the edge, whatever its direction; foreground
-    below ``edge`` is the seeds, and a watershed on the edges gives the rest. The paper takes the larger of two Sobel
-    filters of 21 pixels, scaled by the extremes of each tile: there a tile decides what an edge is, and a diagonal
-    border is half as strong.
+    end over 0 to 1 at its right; 0 outside. The authors' code rounds the centre to a whole pixel; here it is exact, as
+    in MONAI's. Loss: mean squared error of the maps, plus twice that of their slopes within objects (the paper's
+    weights); a slope is a difference of two pixels, both of which must be known. Objects: within an object both maps
+    rise, and across a border of two that touch one falls from 1 to -1. The larger of the two falls (by derivatives of
+    a Gaussian, as a share of such a step) is the edge; foreground where neither map falls is the seeds, and a watershed
+    on the edges gives the rest. The paper takes Sobel filters of 21 pixels (about σ 2.2), cuts them at 0.4 of their
+    range in a tile, and opens the markers; whether a map falls at all depends neither on the tile nor on how faint the
+    maps still are.
     """
 
     reference: ClassVar[str] = (
@@ -36,8 +37,10 @@ class HorizontalVerticalHead(DenseHead):
     )
     turns: ClassVar[bool] = True
 
-    smoothing: float = Field(1.0, gt=0, description="of the derivative, pixels the network sees")
-    edge: float = Field(0.1, gt=0, lt=1, description="share of a fall from 1 to -1 from which a pixel is no seed")
+    smoothing: float = Field(
+        1.5, gt=0, description="σ of the derivative, pixels the network sees; noisy maps of large objects bear more"
+    )
+    edge: float = Field(0.0, ge=0, lt=1, description="share of a fall from 1 to -1 above which a pixel is no seed")
     least_seed: int = Field(4, ge=1, description="smaller seeds are none, pixels")
     slope_weight: float = Field(2.0, ge=0, description="of the loss of slopes")
 
@@ -74,19 +77,19 @@ class HorizontalVerticalHead(DenseHead):
 
     def separate(self, inside: Array, maps: Array) -> Array:
         edges = self.edges(inside, maps)
-        return grow(seeds_of(inside & (edges < self.edge), self.least_seed), edges, inside)
+        return grow(seeds_of(inside & (edges <= self.edge), self.least_seed), edges, inside)
 
     def edges(self, inside: Array, maps: Array) -> Array:
-        """How much the maps fall here, as a share of a step from 1 to -1: float32 ``(h, w)``, 0 where they rise."""
+        """How much the maps fall here, as a share of a step from 1 to -1: float32 ``(h, w)``, 0 where both rise."""
         from scipy.ndimage import gaussian_filter
 
         step = 2 / (self.smoothing * math.sqrt(2 * math.pi))
         values = np.where(inside, maps, 0).astype(np.float32)
         falls = [
-            -gaussian_filter(values[channel], self.smoothing, order=order, mode="nearest") / step
+            -gaussian_filter(values[channel], self.smoothing, order=order, mode="constant") / step
             for channel, order in ((0, (0, 1)), (1, (1, 0)))
         ]
-        return np.maximum(falls[0] + falls[1], 0)
+        return np.maximum(np.maximum(*falls), 0)
 
 
 def _scaled(offsets: Array) -> Array:

@@ -62,6 +62,7 @@ class Bodies:
         tuft: the glomerular tuft (equals ``outer``, a little smaller, for the others).
         name: (n,) for example ``G003``.
         uuid: (n,) the identity of a body in every section of its block.
+        pressed: (n,) the body that each one is pressed flat against, -1: none.
     """
 
     centre: Array
@@ -70,6 +71,22 @@ class Bodies:
     tuft: Surface
     name: tuple[str, ...]
     uuid: tuple[str, ...]
+    pressed: Array
+
+    def distance(self, index: int, x: Array, y: Array, z: float) -> Array:
+        """About how far, in the plane ``z``, places (micrometres in the frame) lie from the outline of a body.
+
+        Negative inside. Of two bodies d_a and d_b away that are pressed against each other, each ends where the other
+        is as deep: max(d_a, (d_a - d_b) / 2) of the first. Of two circles of one radius that border is their chord.
+        """
+        away, other = self._apart(index, x, y, z), int(self.pressed[index])
+        if other < 0:
+            return away
+        return np.maximum(away, (away - self._apart(other, x, y, z)) * np.float32(0.5))
+
+    def _apart(self, index: int, x: Array, y: Array, z: float) -> Array:
+        at = self.centre[index]
+        return self.outer.distance(index, x - np.float32(at[0]), y - np.float32(at[1]), z - at[2])
 
     @property
     def is_glomerulus(self) -> Array:
@@ -101,6 +118,7 @@ def build_anatomy(
     *,
     sclerotic: float = SCLEROTIC_SHARE,
     touching: float = 0.0,
+    contact_depth: float = 0.0,
     medulla: float = 0.0,
 ) -> Anatomy:
     """Draw the anatomy of a block whose canvas reaches from ``-half`` to ``half`` micrometres.
@@ -109,6 +127,7 @@ def build_anatomy(
         heights: of its sections.
         sclerotic: probability of each glomerulus to be so.
         touching: share of the glomeruli seen halfway between the sections that touch another one.
+        contact_depth: by which these are pressed into each other, share of the smaller one's radius.
         medulla: share of the tissue that is medulla, which has no glomeruli, on one side of the block.
     """
     tissue = _tissue(generator_for(seed, block, "tissue"), half)
@@ -118,7 +137,8 @@ def build_anatomy(
     if medulla:
         bodies = _without(bodies, bodies.is_glomerulus & _in_medulla(seed, block, tissue, bodies, medulla))
     if touching:
-        bodies = _brought_together(generator_for(seed, block, "contact"), bodies, tissue, (low + high) / 2, touching)
+        contact = generator_for(seed, block, "contact")
+        bodies = _brought_together(contact, bodies, tissue, (low + high) / 2, share=touching, depth=contact_depth)
     vessels = _vessels(generator_for(seed, block, "vessels"), tissue, bodies, low, high)
     tubules = _tubules(generator_for(seed, block, "tubules"), half, tissue, bodies, vessels, (low, high))
     macrophages = _macrophages(generator_for(seed, block, "macrophages"), tissue, bodies, low, high)
@@ -179,7 +199,7 @@ def _bodies(
         counters[letter] += 1
         names.append(f"{letter}{counters[letter]:03d}")
     identity = tuple(str(uuid.uuid5(uuid.NAMESPACE_OID, f"stainda phantom/{seed}/{block}/{name}")) for name in names)
-    return Bodies(np.array(centres).reshape(-1, 3), kinds, outer, tuft, tuple(names), identity)
+    return Bodies(np.array(centres).reshape(-1, 3), kinds, outer, tuft, tuple(names), identity, np.full(number, -1))
 
 
 def _free_spot(
@@ -220,10 +240,12 @@ def _without(bodies: Bodies, dropped: Array) -> Bodies:
         for of in (bodies.outer, bodies.tuft)
     )
     names, identities = (tuple(of[index] for index in kept) for of in (bodies.name, bodies.uuid))
-    return Bodies(bodies.centre[kept], bodies.kind[kept], outer, tuft, names, identities)
+    return Bodies(bodies.centre[kept], bodies.kind[kept], outer, tuft, names, identities, np.full(len(kept), -1))
 
 
-def _brought_together(rng: np.random.Generator, bodies: Bodies, tissue: Tissue, z: float, share: float) -> Bodies:
+def _brought_together(
+    rng: np.random.Generator, bodies: Bodies, tissue: Tissue, z: float, *, share: float, depth: float
+) -> Bodies:
     """The bodies, of whose glomeruli a share is moved against another one (:mod:`stainda.phantom.contact`)."""
     radii = bodies.outer.radius
 
@@ -231,8 +253,10 @@ def _brought_together(rng: np.random.Generator, bodies: Bodies, tissue: Tissue, 
         return _is_free(tissue, places, float(radii[body]), centres, radii[others])
 
     glomeruli = np.flatnonzero(bodies.is_glomerulus)
-    centre = bring_together(rng, bodies.outer, bodies.centre, glomeruli, z=z, share=share, is_free=is_free)
-    return replace(bodies, centre=centre)
+    centre, partner = bring_together(
+        rng, bodies.outer, bodies.centre, glomeruli, z=z, share=share, depth=depth, is_free=is_free
+    )
+    return replace(bodies, centre=centre, pressed=partner if depth else bodies.pressed)
 
 
 def _vessels(rng: np.random.Generator, tissue: Tissue, bodies: Bodies, low: float, high: float) -> Tubes:

@@ -26,6 +26,7 @@ LATER = (
     "annotators",
     "annotated_at",
     "touching",
+    "contact_depth",
     "medulla",
 )
 """Settings that cohorts of earlier versions do not have; left out of what is written down where they are not used."""

@@ -1,4 +1,4 @@
-"""Glomeruli that touch: some are laid against another one, so that their outlines meet."""
+"""Glomeruli that touch: some are laid against another one, so that their outlines meet, or pressed into it."""
 
 from __future__ import annotations
 
@@ -23,45 +23,54 @@ def bring_together(
     *,
     z: float,
     share: float,
+    depth: float = 0.0,
     is_free: Callable[[Array, int, Array, Array], Array],
-) -> Array:
+) -> tuple[Array, Array]:
     """Centres of bodies of which about ``share`` of the glomeruli that are seen at ``z`` touch another one there.
 
     They touch in pairs. One stays where it is; the other is moved to the height ``z`` and against it, in a direction in
     which nothing else lies. Where there is no room there are fewer pairs.
 
     Args:
+        depth: by which the second is pressed into the first, share of the smaller radius, at least :data:`OVERLAP`.
         outer: surfaces of all bodies. centre: (n, 3) micrometres. glomeruli: (k,) which bodies are glomeruli.
         is_free: given places (m, 3), which body is to lie there, and which others (i,) lie at which centres (i, 3):
             bool (m,), whether it may.
 
     Returns:
-        (n, 3) micrometres.
+        (n, 3) micrometres, and (n,) the body that each one touches, -1: none.
     """
     away = np.abs(centre[glomeruli, 2] - z) / outer.radius[glomeruli]
     staying = rng.permutation(glomeruli[away < _NEAR]).tolist()
     moving = rng.permutation(glomeruli).tolist()
-    centre, paired = centre.copy(), set[int]()
+    centre, partner = centre.copy(), np.full(len(centre), -1)
     for fixed in staying:
-        if len(paired) >= 2 * round(share * int((away < _SEEN).sum()) / 2):
+        if (partner >= 0).sum() >= 2 * round(share * int((away < _SEEN).sum()) / 2):
             break
-        if fixed in paired:
+        if partner[fixed] >= 0:
             continue
         for moved in moving:
-            if moved == fixed or moved in paired:
+            if moved == fixed or partner[moved] >= 0:
                 continue
             others = np.setdiff1d(np.arange(len(centre)), [fixed, moved])
-            places = _against(rng, outer, fixed, moved, centre[fixed], z)
+            pressed = max(OVERLAP, depth * float(outer.radius[[fixed, moved]].min()))
+            places = _against(rng, outer, (fixed, moved), centre[fixed], z, pressed)
             places = places[is_free(places, moved, others, centre[others])]
             if len(places):
                 centre[moved] = places[0]
-                paired |= {fixed, moved}
+                partner[fixed], partner[moved] = moved, fixed
                 break
-    return centre
+    return centre, partner
 
 
-def _against(rng: np.random.Generator, outer: Surface, fixed: int, moved: int, at: Array, z: float) -> Array:
-    """Places (k, 3) of the centre of ``moved`` at which its cut at ``z`` meets that of ``fixed``, which is ``at``."""
+def _against(
+    rng: np.random.Generator, outer: Surface, pair: tuple[int, int], at: Array, z: float, pressed: float
+) -> Array:
+    """Places (k, 3) of the second of a ``pair`` at which its cut at ``z`` meets that of the first, which is ``at``.
+
+    From where they meet it is moved on by ``pressed`` micrometres.
+    """
+    fixed, moved = pair
     still, other = outline(outer, fixed, z - at[2]), outline(outer, moved, 0.0)
     turns = rng.uniform(0, 2 * np.pi) + np.linspace(0, 2 * np.pi, _DIRECTIONS, endpoint=False)
     directions = np.column_stack([np.cos(turns), np.sin(turns)])
@@ -71,7 +80,7 @@ def _against(rng: np.random.Generator, outer: Surface, fixed: int, moved: int, a
         laid = shapely.polygons(shapely.get_coordinates(other) + (directions * middle[:, None])[:, None])
         meet = shapely.intersects(still, laid)
         near, far = np.where(meet, middle, near), np.where(meet, far, middle)
-    return np.column_stack([at[:2] + directions * (far - OVERLAP)[:, None], np.full(len(turns), z)])
+    return np.column_stack([at[:2] + directions * (far - pressed)[:, None], np.full(len(turns), z)])
 
 
 def outline(surface: Surface, index: int, dz: float) -> shapely.Polygon:

@@ -148,9 +148,7 @@ class Scene:
             body, centre, reach = (self._bodies[k][index] for k in range(3))
             window = grid.window(centre[0], centre[1], reach)
             if window is not None:
-                at = self.anatomy.bodies.centre[body]
-                dx, dy = tile.bent[0][window] - np.float32(at[0]), tile.bent[1][window] - np.float32(at[1])
-                apart = self.anatomy.bodies.outer.distance(int(body), dx, dy, z - at[2])
+                apart = self.anatomy.bodies.distance(int(body), tile.bent[0][window], tile.bent[1][window], z)
                 tile.body_distance[int(body)] = apart
                 depth[window] = np.minimum(depth[window], apart - np.float32(2.0))
         tile.depth = upsample(depth, grid.step)
@@ -266,7 +264,7 @@ class Scene:
             dx, dy = np.meshgrid(axis, axis)
             cx, cy = bodies.centre[index, :2].astype(np.float32)
             bx, by = self.bent(dx + cx, dy + cy)
-            away = bodies.outer.distance(int(index), bx - cx, by - cy, z - bodies.centre[index, 2])
+            away = bodies.distance(int(index), bx, by, z)
             lines = find_contours(-away, 0.0)
             if not lines:
                 continue

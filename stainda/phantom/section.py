@@ -48,6 +48,7 @@ class SectionPlan:
     macrophages: MacrophageLawConfig | None = None
     sclerotic: float = SCLEROTIC_SHARE
     touching: float = 0.0
+    contact_depth: float = 0.0
     medulla: float = 0.0
     annotated: tuple[str, ...] = ()
     positive: float | None = None
@@ -96,7 +97,7 @@ def plan_sections(config: PhantomConfig) -> list[SectionPlan]:
                 artefacts=given[k], size=config.size, seed=config.seed, difficulty=config.difficulty, heights=heights,
                 group=group, macrophages=config.macrophage_law,
                 sclerotic=config.sclerotic_shares.get(group, SCLEROTIC_SHARE), annotated=config.annotated,
-                touching=config.touching, medulla=config.medulla,
+                touching=config.touching, contact_depth=config.contact_depth, medulla=config.medulla,
                 positive=_positive_share(config, patient) if name == "PDL1" else None,
                 annotators=_annotators(config, centre.name),
             )
@@ -116,10 +117,8 @@ def _positive_share(config: PhantomConfig, patient: str) -> float | None:
 
 
 @lru_cache(maxsize=2)
-def _block_anatomy(
-    seed: int, block: str, half: float, heights: tuple[float, ...], *, sclerotic: float, touching: float, medulla: float
-) -> Anatomy:
-    return build_anatomy(seed, block, half, heights, sclerotic=sclerotic, touching=touching, medulla=medulla)
+def _block_anatomy(seed: int, block: str, half: float, heights: tuple[float, ...], **shares: float) -> Anatomy:
+    return build_anatomy(seed, block, half, heights, **shares)
 
 
 def anatomy_of(plan: SectionPlan) -> Anatomy:
@@ -127,7 +126,7 @@ def anatomy_of(plan: SectionPlan) -> Anatomy:
     half = plan.size * plan.centre.mpp / 2
     return _block_anatomy(
         plan.seed, plan.block, half, plan.heights,
-        sclerotic=plan.sclerotic, touching=plan.touching, medulla=plan.medulla,
+        sclerotic=plan.sclerotic, touching=plan.touching, contact_depth=plan.contact_depth, medulla=plan.medulla,
     )  # fmt: skip
 
 

@@ -62,10 +62,8 @@ ALGORITHM = 6
 DENSITIES = 2
 """As :data:`ALGORITHM`, of trainings whose colours pass through optical densities (HED, Macenko, Vahadane)."""
 
-OBJECTS = 2
-"""As :data:`ALGORITHM`, of trainings whose head is one of :data:`_OBJECT_HEADS`."""
-
-_OBJECT_HEADS = ("regions", "horizontal_vertical")
+OBJECTS = {"regions": 2, "horizontal_vertical": 3}
+"""As :data:`ALGORITHM`, of trainings with a head: it learns otherwise, or divides what it learned otherwise."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +163,8 @@ class Job:
             values["standardised"] = [list(colour) for colour in given]
         if self._mixes_densities():
             values["densities"] = DENSITIES
-        if self.task.kind == "instances" and self.task.instances.name in _OBJECT_HEADS:
-            values["objects"] = OBJECTS
+        if self.task.kind == "instances" and self.task.instances.name in OBJECTS:
+            values["objects"] = OBJECTS[self.task.instances.name]
         return stable_hash([ALGORITHM, values])
 
     def _mixes_densities(self) -> bool:

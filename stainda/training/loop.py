@@ -185,6 +185,7 @@ class TrainingLoop:
             autocast=prepared.fabric.autocast,
             source_unlabelled=compared,
             scale=self._kept_share.scale,
+            middle=prepared.job.task.centre,
         )
 
     def _task_loss(self, step: Step) -> torch.Tensor:

@@ -20,6 +20,7 @@ from stainda.config import TaskConfig
 from stainda.errors import TrainingError
 from stainda.instances import DenseHead, build_head
 from stainda.strategies.align.base import Batch, DenseBatch
+from stainda.strategies.align.support.pasting import middle_square
 from stainda.training.batches import Patches
 from stainda.training.losses import IGNORE, Loss
 from stainda.training.rare_classes import RareClasses
@@ -133,7 +134,7 @@ class Classification(Segmentation):
 
     def answers(self, labels: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Labels (whole numbers) and weights ``[N, H, W]`` to one answer (long) and one weight ``[N]`` per patch."""
-        square = _middle(labels, self._config.centre)
+        square = middle_square(labels, self._config.centre)
         pixels = square[0].numel() if len(square) else 1
         shares = torch.stack([(square == k + 1).sum(dim=(1, 2)) for k in range(len(self.classes))], 1) / pixels
         most, which = shares.max(1)
@@ -142,7 +143,7 @@ class Classification(Segmentation):
         answer[shares.sum(1) + unknown <= self._config.clear + 1e-6] = 0
         named = most >= self._config.covered - 1e-6
         answer[named] = which[named] + 1
-        return answer, None if weights is None else _middle(weights, self._config.centre).mean(dim=(1, 2))
+        return answer, None if weights is None else middle_square(weights, self._config.centre).mean(dim=(1, 2))
 
     def sort(self, data: Patches, indices: Array) -> Sorted:
         result = list(self._answers_of(data, indices))
@@ -281,11 +282,3 @@ def need_answers(patches: Sorted, count: int, what: str, config: TaskConfig) -> 
             remedy="Raise patches.negatives_per_object, or task.clear. Where patches are smaller than objects, "
             "check the pixel sizes (the manifest's column mpp)",
         )
-
-
-def _middle(values: Tensor, share: float) -> Tensor:
-    """The square in the middle of ``[N, H, W]``, ``share`` of the side wide, at least a pixel."""
-    height, width = values.shape[-2:]
-    sides = [max(1, round(share * side)) for side in (height, width)]
-    top, left = (height - sides[0]) // 2, (width - sides[1]) // 2
-    return values[..., top : top + sides[0], left : left + sides[1]]

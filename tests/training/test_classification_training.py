@@ -82,7 +82,6 @@ def test_the_only_ones_without_classification_judge_or_paste_maps():
         "adversarial_segmentation",
         "advent",
         "feature_mask_adversarial",
-        "cutmix",
         "dacs",
         "daformer",
     }

@@ -9,6 +9,7 @@ from blob_cohort import make_job
 from stainda.config import StrategyConfig, TaskConfig, TrainingConfig, load_strategy
 from stainda.errors import ConfigError, TrainingError
 from stainda.training import Job, resolve_training
+from stainda.training.job import OBJECTS
 
 
 def test_a_job_comes_back_from_its_settings(tmp_path):
@@ -72,5 +73,5 @@ def test_only_trainings_whose_colours_are_mixed_otherwise_have_new_names(monkeyp
 def test_only_trainings_of_heads_that_learn_otherwise_have_new_names(monkeypatch, head, renamed):
     job = replace(make_job(), task=TaskConfig(kind="instances", instances=head))
     now = job.hash
-    monkeypatch.setattr("stainda.training.job.OBJECTS", 3)
+    monkeypatch.setattr("stainda.training.job.OBJECTS", {name: count + 1 for name, count in OBJECTS.items()})
     assert (job.hash != now) is renamed

@@ -152,6 +152,7 @@ class Step:
         source_unlabelled: patches of source domains drawn by the rule of ``target`` (on tissue at random, without
             labels), which is compared with it; ``None``: the labelled batch is compared.
         scale: factor on the part's weights, of :class:`ScheduledAlign`.
+        middle: of a classification, the square in the middle of a patch whose class it has, as a share of its side.
         progress: share of all steps already taken, 0 at the first one, 1 after the last one.
         modules: what :meth:`Align.modules` made, trained in addition to the network.
         network: the network itself, for parts that look into it.
@@ -181,6 +182,7 @@ class Step:
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext
     source_unlabelled: Batch | None = None
     scale: float = 1.0
+    middle: float = 1.0
 
     @property
     def compared(self) -> Batch:

@@ -28,6 +28,14 @@ def rectangles(images: Tensor, alpha: float, generator: Generator) -> Tensor:
     return (rows[:, :, None] & columns[:, None]).to(images.device)
 
 
+def middle_square(values: Tensor, share: float) -> Tensor:
+    """The square in the middle of ``[N, H, W]``, ``share`` of the side wide, at least a pixel."""
+    height, width = values.shape[-2:]
+    sides = [max(1, round(share * side)) for side in (height, width)]
+    top, left = (height - sides[0]) // 2, (width - sides[1]) // 2
+    return values[..., top : top + sides[0], left : left + sides[1]]
+
+
 def class_masks(labels: Tensor, generator: Generator) -> Tensor:
     """Pixels of half of the classes that each label map ``[N, H, W]`` shows (rounded up, drawn at random, background
     among them), bool; 255 is of no class (ClassMix, Olsson et al. 2021, arXiv 2007.07936)."""
