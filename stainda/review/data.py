@@ -230,8 +230,11 @@ class ReviewData:
         try:
             return float(row["confidence"] or "nan")
         except ValueError:
-            found = f"the confidence {row['confidence']!r} of object {row['id']} on {row['target']} is no number"
-            raise StaindaError(found, file=PROPAGATION.at(self.run), remedy=AGAIN) from None
+            raise StaindaError(
+                f"the confidence {row['confidence']!r} of object {row['id']} on {row['target']} is no number",
+                file=PROPAGATION.at(self.run),
+                remedy=AGAIN,
+            ) from None
 
 
 def _finite(geometry: BaseGeometry) -> bool:

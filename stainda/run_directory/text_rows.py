@@ -35,8 +35,9 @@ def read_text_rows(path: Path, needed: Iterable[str], remedy: str) -> tuple[list
                 header = _header(path, cells, number, needed, remedy)
                 continue
             if len(cells) != len(header):
-                found = f"{len(cells)} cells, and the header has {len(header)}"
-                raise RecordError(found, file=path, row=number, remedy=remedy)
+                raise RecordError(
+                    f"{len(cells)} cells, and the header has {len(header)}", file=path, row=number, remedy=remedy
+                )
             rows.append(dict(zip(header, cells, strict=True)))
     except csv.Error as error:
         raise RecordError(f"not comma-separated text ({error})", file=path, row=number + 1, remedy=remedy) from error
@@ -63,9 +64,8 @@ def _header(path: Path, cells: list[str], row: int, needed: Iterable[str], remed
     if twice := sorted({name for name in cells if cells.count(name) > 1}):
         raise RecordError(f"columns named twice: {', '.join(twice)}", file=path, row=row, remedy=remedy)
     if lacking := [name for name in needed if name not in cells]:
-        one = len(lacking) == 1
-        found = f"{'column' if one else 'columns'} {', '.join(lacking)} {'is' if one else 'are'} missing"
+        message = f"columns {', '.join(lacking)} are missing"
         if len(cells) == 1 and any(separator in cells[0] for separator in ";\t"):
-            found += "; the columns are not separated by commas"
-        raise RecordError(found, file=path, row=row, remedy=remedy)
+            message += "; the columns are not separated by commas"
+        raise RecordError(message, file=path, row=row, remedy=remedy)
     return cells

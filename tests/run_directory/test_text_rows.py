@@ -29,7 +29,7 @@ def test_cells_stay_text_and_a_byte_order_mark_is_no_part_of_a_name(tmp_path):
         (b'id,status\n"two\nlines",kept\n"b"x,kept\n', 3, "not comma-separated text"),
         (b'id,status\na,kept\nb,"kept\n', 3, "not comma-separated text"),
         (b"id;status\na;kept\n", 1, "columns id, status are missing; the columns are not separated by commas"),
-        (b"id,state\na,kept\n", 1, "column status is missing"),
+        (b"id,state\na,kept\n", 1, "columns status are missing"),
         (b"id,status,id\na,kept,b\n", 1, "columns named twice: id"),
         (b"", None, "the table is empty; expected were the columns id, status"),
     ],
