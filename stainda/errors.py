@@ -16,7 +16,7 @@ class StaindaError(Exception):
         message: what was found and what was expected, one sentence without a full stop.
         file: the file at fault.
         row: the row of that file, counted as a spreadsheet does (the header is row 1).
-        remedy: what the person should do, one sentence without a full stop.
+        remedy: what the person should do, one sentence without a full stop, or a question with its mark.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class StaindaError(Exception):
         if self.row is not None:
             place += f"{', ' if place else ''}row {self.row}"
         text = f"{place}: {self.message}" if place else self.message
-        return f"{text}. {self.remedy}." if self.remedy else text
+        return f"{_ended(text)} {_ended(self.remedy)}" if self.remedy else text
 
     def __reduce__(
         self,
@@ -38,6 +38,11 @@ class StaindaError(Exception):
         Callable[..., StaindaError], tuple[object, ...]
     ]:  # keyword arguments survive the way back from a worker process
         return _rebuild, (type(self), self.message, self.file, self.row, self.remedy)
+
+
+def _ended(sentence: str) -> str:
+    """With a full stop, where it ends with no mark of its own."""
+    return sentence if sentence.endswith((".", "?", "!", "…")) else f"{sentence}."
 
 
 def _rebuild(

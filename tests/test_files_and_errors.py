@@ -1,8 +1,10 @@
 """Files appear whole or not at all; errors survive the way back from another process."""
 
+import ast
 import os
 import pickle
 import time
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +39,35 @@ def test_errors_say_where_and_what_to_do_also_after_pickling():
     error = SlideError("not a TIFF", file="a.svs", row=3, remedy="Export it again")
     assert str(pickle.loads(pickle.dumps(error))) == str(error) == "a.svs, row 3: not a TIFF. Export it again."
     assert isinstance(pickle.loads(pickle.dumps(error)), SlideError)
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy", "text"),
+    [
+        ("no mask", "Is it a mask?", "no mask. Is it a mask?"),
+        ("no mask", "Take another.", "no mask. Take another."),
+        ("no mask", "See folder/", "no mask. See folder/."),
+        ("no mask", "Did you mean 'a'? Known: a, b", "no mask. Did you mean 'a'? Known: a, b."),
+        ("it says: broken!", "Export it again", "it says: broken! Export it again."),
+        ("no mask", None, "no mask"),
+    ],
+    ids=["question", "full stop", "folder", "question and list", "message with a mark", "no remedy"],
+)
+def test_a_sentence_that_ends_with_a_mark_gets_no_second_one(message, remedy, text):
+    assert str(StaindaError(message, remedy=remedy)) == text
+
+
+def test_no_remedy_of_the_program_ends_with_a_colon_or_a_full_stop():
+    package = Path(__file__).parents[1] / "stainda"
+    wrong = [
+        f"{path.relative_to(package)}:{keyword.value.lineno}"
+        for path in package.rglob("*.py")
+        for keyword in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(keyword, ast.keyword) and keyword.arg == "remedy"
+        for last in [keyword.value.values[-1] if isinstance(keyword.value, ast.JoinedStr) else keyword.value]
+        if isinstance(last, ast.Constant) and str(last.value).endswith((".", ":", ",", ";"))
+    ]  # fmt: skip
+    assert wrong == []
 
 
 def test_the_nearest_word_is_named():

@@ -29,7 +29,7 @@ def check_main_guard(verb: str) -> None:
     if not is_guarded(Path(script).read_text(encoding="utf-8"), frame.f_lineno):
         raise StaindaError(
             f"st.{verb} starts processes that import this script again", file=script, row=frame.f_lineno,
-            remedy='Write the calls in a function, and call it below: if __name__ == "__main__":',
+            remedy="""Write the calls in a function, and call it below 'if __name__ == "__main__":'""",
         )  # fmt: skip
 
 

@@ -140,7 +140,7 @@ def _check_kind(recipe: Mapping[str, Any], kind: str, study: Mapping[str, Any], 
         f"recipe {recipe.get('name', '')!r} is for {' and '.join(kinds)}, and the task "
         f"{task.get('name', '') if isinstance(task, Mapping) else ''} is {kind}",
         file=path,
-        remedy=f"Take recipe: {' or '.join(others)}, or name a network with model:",
+        remedy=f"Take recipe: {' or '.join(others)}, or name a network with 'model:'",
     )
 
 

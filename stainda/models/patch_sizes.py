@@ -37,13 +37,20 @@ def bare_network(config: ModelConfig, task: str | None, n_classes: int = 2) -> N
 
     from stainda.models.catalogue import build_model
 
-    config = config.model_copy(update={"weights": None, "weights_sha256": "", "weights_missing": ""})
+    config = without_weights(config)
     try:
         with torch.device("meta"):
             return build_model(config, 3, n_classes, task)
     except (NotImplementedError, RuntimeError):  # some read numbers of their tensors as they are built
         with torch.random.fork_rng(devices=[]):
             return build_model(config, 3, n_classes, task)
+
+
+def without_weights(config: ModelConfig) -> ModelConfig:
+    """The same network from random weights."""
+    return config.model_copy(
+        update={"weights": None, "weights_sha256": "", "weights_missing": "", "weights_part": None}
+    )
 
 
 def _surely_fits(config: ModelConfig, size: int) -> bool:

@@ -20,7 +20,7 @@ from stainda.links import refuse_links
 from stainda.names import file_name
 from stainda.registration import BlockResult, load_block, map_shapes
 from stainda.review.decisions import Decision, applied_keys, read_decisions, stale_reason
-from stainda.review.tables import RUN_FIRST, read_rows
+from stainda.review.tables import AGAIN, RUN_FIRST, read_rows
 from stainda.run_directory.tables import COHORT, PROPAGATION
 
 
@@ -208,7 +208,8 @@ class ReviewData:
         self, sections: dict[str, ReviewSection], decisions: dict[tuple[str, str, str], Decision]
     ) -> Iterator[ReviewObject]:
         done = applied_keys(self.run)
-        for row in read_rows(PROPAGATION.at(self.run)):
+        needed = ("target", "source", "id", "class", "status", "reason", "confidence", "round_trip_px")
+        for row in read_rows(PROPAGATION.at(self.run), needed):
             place = (row["target"], row["source"], row["id"])
             target, decision = sections.get(row["target"]), decisions.get(place)
             reviewed = decision is not None or place in done
@@ -217,13 +218,23 @@ class ReviewData:
             if target is None or not (dropped or reviewed or place in self._propagated_outlines(row["target"])):
                 continue
             # once applied, the table tells the reviewer's confidence
-            confidence = decision.confidence if decision and place in done else float(row["confidence"] or "nan")
+            confidence = decision.confidence if decision and place in done else self._confidence(row)
             yield ReviewObject(
                 stable_hash(place), row["id"], row["class"], target.block, row["source"], row["target"],
                 dropped, row["status"] == "ignored" and not reviewed, row["reason"], confidence,
                 # without a study (stainda propagate MANIFEST.csv) nothing is split yet
                 target.role == "target" and target.split in ("train", "all", ""),
             )  # fmt: skip
+
+    def _confidence(self, row: dict[str, str]) -> float:
+        try:
+            return float(row["confidence"] or "nan")
+        except ValueError:
+            raise StaindaError(
+                f"the confidence {row['confidence']!r} of object {row['id']} on {row['target']} is no number",
+                file=PROPAGATION.at(self.run),
+                remedy=AGAIN,
+            ) from None
 
 
 def _finite(geometry: BaseGeometry) -> bool:

@@ -34,6 +34,7 @@ from stainda.errors import AnnotationError, StaindaError
 from stainda.files import output_errors, write_csv, write_text
 from stainda.names import file_name
 from stainda.objects.overlap import dice
+from stainda.review.tables import read_rows, read_table
 from stainda.run_directory.contents import DECISIONS, REVIEW_LOCK
 from stainda.run_directory.tables import APPLIED, PROPAGATION, REVIEW_LOG
 
@@ -48,6 +49,7 @@ REJECTED_IS_ANOTHER = 0.5
 """A rejection speaks of a place: it no longer holds where the newly propagated outline overlaps it (Dice) by less."""
 
 _OWN = "stainda_review"
+_KEY = ("target", "source", "id")
 _PARTS = ("id", "class", "block", "source", "target", "kind", "reviewer", "time", "source_hash", "carried_hash")
 
 
@@ -288,13 +290,16 @@ def apply_decisions(run: str | Path, own_shapes: Mapping[str, gpd.GeoDataFrame])
     Returns:
         One row (:data:`APPLIED`) per decision, as written to ``review/applied.csv``: ``applied``, or ``stale``
         with the reason. A stale decision changes nothing.
+
+    Raises:
+        RecordError: ``propagation.csv`` is no such table any more.
     """
     decisions = read_decisions(run)
     if not decisions:
         APPLIED.inside(review_folder(run)).unlink(missing_ok=True)
         return []
     folder = Path(run) / "annotations"
-    columns, rows = _read_table(PROPAGATION.inside(folder))
+    columns, rows = read_table(PROPAGATION.inside(folder), (*_KEY, "status", "reason"))
     by_key = {(row["target"], row["source"], row["id"]): row for row in rows}
     joined: dict[tuple[str, str], list[dict[str, str]]] = {}
     for line in rows:
@@ -346,7 +351,7 @@ def applied_keys(run: str | Path) -> set[tuple[str, str, str]]:
     path = APPLIED.inside(review_folder(run))
     if not path.is_file():
         return set()
-    _, rows = _read_table(path)
+    rows = read_rows(path, (*_KEY, "status"))
     return {(row["target"], row["source"], row["id"]) for row in rows if row["status"] == "applied"}
 
 
@@ -388,9 +393,3 @@ def _same_place(first: BaseGeometry, second: BaseGeometry) -> bool:
     """Whether two outlines overlap enough; points and lines have no area, there their envelopes have to meet."""
     overlap = dice(first, second)
     return first.envelope.intersects(second.envelope) if isnan(overlap) else overlap >= REJECTED_IS_ANOTHER
-
-
-def _read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        return list(reader.fieldnames or ()), list(reader)

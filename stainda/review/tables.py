@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Iterable
 from pathlib import Path
 
-from stainda.errors import StaindaError
+from stainda.errors import RecordError
+from stainda.run_directory.text_rows import read_text_rows
 
 RUN_FIRST = "Run 'stainda propagate' or 'stainda run' first"
+AGAIN = "It may have been changed by hand: run 'stainda propagate' or 'stainda run' again, which write it anew"
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table, all of text.
+def read_table(path: Path, needed: Iterable[str] = ()) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns and the rows of a table, all of text.
 
     Raises:
-        StaindaError: it is not there, or cannot be read.
+        RecordError: it is not there, cannot be read, lacks a needed column, or has a row of another length; with the
+            row.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream))
+        return read_text_rows(path, needed, AGAIN)
     except FileNotFoundError:
-        raise StaindaError("there is no such table in this run directory", file=path, remedy=RUN_FIRST) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise StaindaError(f"cannot be read ({error})", file=path, remedy=RUN_FIRST) from error
+        raise RecordError("there is no such table in this run directory", file=path, remedy=RUN_FIRST) from None
+
+
+def read_rows(path: Path, needed: Iterable[str] = ()) -> list[dict[str, str]]:
+    """The rows of :func:`read_table`."""
+    return read_table(path, needed)[1]

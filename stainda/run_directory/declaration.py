@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from stainda.errors import RecordError
 from stainda.files import whole_file, write_csv
 from stainda.names import file_name
+from stainda.run_directory.text_rows import read_text_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -204,15 +204,12 @@ class Table(File):
         """The rows of the table in the folder that holds it, every cell as text; pandas is not needed.
 
         Raises:
-            RecordError: it is not there yet, or cannot be read.
+            RecordError: it is not there yet, or is no table.
         """
         path = self.inside(folder)
         try:
-            with path.open(newline="", encoding="utf-8") as stream:
-                return list(csv.DictReader(stream))
+            return read_text_rows(path, (), _AGAIN)[1]
         except FileNotFoundError:
             raise RecordError(
                 f"there is no {path.name} here yet", file=path, remedy="Run the study to its end: 'stainda run'"
             ) from None
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise RecordError(f"not a readable table ({error})", file=path, remedy=_AGAIN) from error

@@ -142,7 +142,7 @@ def find_entry(entries: Sequence[Entry], kind: str, name: str) -> Entry:
     speaking = [entry.name for entry in entries if name.casefold() in entry.description.casefold()][:4]
     meant = ", ".join(dict.fromkeys([*near, *speaking]))
     remedy = f"Did you mean {meant}?" if meant else f"'stainda list {kind}' shows all"
-    raise ConfigError(f"there is no {name!r} among the {kind}", remedy=remedy.rstrip("?"))
+    raise ConfigError(f"there is no {name!r} among the {kind}", remedy=remedy)
 
 
 def catalogue(kind: str, near: str | Path | None = None) -> list[Entry]:

@@ -1,8 +1,9 @@
-"""How fast this machine trains and looks with a study's network, and what the trainings of a study take by that.
+"""How fast this machine trains and looks with the networks of a study, and what its trainings take by that.
 
-A step of the loop is timed as it is run: augmentation of the recipe aside, the network with its loss and optimiser,
-channels last, memory kept from step to step, on one thread. Validation after each epoch and scoring of slides are
-counted by pixels looked at. Next to 66 trainings of twelve strategies (docs/results/speed.md) the sum was 86 s for
+A step of the loop is timed as it is run: augmentation of the recipe aside, the network with its head, their losses and
+the optimiser, channels last, memory kept from step to step, on one thread. Validation after each epoch and scoring of
+slides are counted by pixels looked at. Not counted: self-supervised starts (``training.init``), and filling a cache of
+features, which trainings share. Next to 66 trainings of twelve strategies (docs/results/speed.md) the sum was 86 s for
 plain ones, which took 80 to 98, and 147 s for those that align, which took 168 to 200.
 """
 
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from stainda.config import ModelConfig, StudyConfig
+from stainda.config import StrategyConfig, StudyConfig
 from stainda.study.budget import Budget
 
 JOB_SECONDS = 3.0
@@ -27,11 +28,12 @@ CHECKPOINTS = 2
 
 @dataclass(frozen=True)
 class Pace:
-    """Processor seconds of a training step per patch of the batch (``step``), and of looking at one pixel (``look``),
-    of a patch (tiles of slides overlap, see :data:`OVERLAP`)."""
+    """Processor seconds of a training step per patch of the batch (``step``), of looking at one pixel of a patch of a
+    slide (``look``; tiles overlap, see :data:`OVERLAP`) and at one of a validation patch (``validate``)."""
 
     step: float
     look: float
+    validate: float
 
 
 OVERLAP = 1.2
@@ -51,8 +53,8 @@ def training_cpu_seconds(
     from stainda.training.chosen_patches import EPOCH_VALIDATION
 
     scored = sum(slides.values()) / len(slides)
-    scoring = CHECKPOINTS * scored * (pixels * OVERLAP * pace.look + SLIDE_SECONDS)
-    patch = config.patches.size**2 * pace.look
+    scoring = CHECKPOINTS * scored * (pixels * _looks(config) * pace.look + SLIDE_SECONDS)
+    patch = config.patches.size**2 * pace.validate
     total = 0.0
     for cost in costs:
         epochs = cost.steps / config.training.steps_per_epoch
@@ -63,47 +65,49 @@ def training_cpu_seconds(
     return total
 
 
-def time_network(config: StudyConfig, model: ModelConfig | None = None) -> Pace:
-    """Time steps and passes of a network (default: the study's) on this machine, for a second or a few."""
-    import torch
+def _looks(config: StudyConfig) -> float:
+    """Pixels looked at per pixel of a slide: windows of a patch classifier lie closer together than they are wide."""
+    if config.task.network != "classification":
+        return OVERLAP
+    return (config.patches.size / config.task.cell(config.patches.size)) ** 2
 
+
+def trained_alike(config: StudyConfig) -> list[tuple[StrategyConfig, list[str]]]:
+    """Strategies whose steps are timed, one for each different network, head and loss, with the names of all that share
+    them."""
+    from stainda.instances import task_for
+    from stainda.strategies import build
+    from stainda.training import resolve_training
+
+    result: list[tuple[StrategyConfig, list[str]]] = []
+    keys: list[object] = []
+    for strategy in config.strategies:
+        training = resolve_training(config.training, strategy)
+        loop = (training.train, training.layer_decay, training.cache, training.loss, training.optimiser)
+        key = (
+            config.model_of(strategy), task_for(config, strategy), *loop, training.batch_size,
+            build(strategy).view.channels,
+        )  # fmt: skip
+        if key in keys:
+            result[keys.index(key)][1].append(strategy.name)
+        else:
+            keys.append(key)
+            result.append((strategy, [strategy.name]))
+    return result
+
+
+def time_strategy(config: StudyConfig, strategy: StrategyConfig) -> Pace:
+    """Time steps and passes of a strategy's own network on this machine, for a second or a few."""
     from stainda.memory import freed_memory_kept
-    from stainda.models import TwoStageNetwork, build_model
-    from stainda.strategies.capture import listening
-    from stainda.training.losses import make_loss
+    from stainda.study.timed_training import TimedTraining
 
-    size, count = config.patches.size, config.training.batch_size
-    classification, classes = config.task.network == "classification", len(config.task.classes) + 1
-    network = build_model(model or config.model, 3, classes, config.task.network).to(memory_format=torch.channels_last)
-    optimiser, loss = torch.optim.AdamW(network.parameters()), make_loss(config.training.loss)
-    images = torch.rand(count, 3, size, size).contiguous(memory_format=torch.channels_last)
-    with torch.no_grad():
-        shape = network(images).shape
-    labels = torch.randint(classes, (count,) if classification else (count, *shape[-2:]))
-    squares = torch.zeros((count, size, size), dtype=torch.long)  # an object in each patch
-    squares[:, size // 4 : size // 2, size // 4 : size // 2] = 1
-
-    def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        watched = network.pyramid if isinstance(network, TwoStageNetwork) else ()
-        with listening(network, watched) as levels:
-            total = loss(network(images), labels)
-        if isinstance(network, TwoStageNetwork):
-            total = total + network.region_loss(levels, squares, squares)
-        total.backward()
-        optimiser.step()
-
-    def look() -> None:
-        with torch.no_grad():
-            network(images)
-
+    made = TimedTraining(config, strategy)
     with freed_memory_kept():
-        stepping = _seconds(step)
-        network.eval()
-        return Pace(stepping / count, _seconds(look) / (count * size**2))
+        step, look, validate = (_seconds(work) for work in (made.step, made.look, made.validate))
+    return Pace(step / made.training.batch_size, look / made.pixels, validate / made.pixels)
 
 
-def _seconds(work: Callable[[], None]) -> float:
+def _seconds(work: Callable[[], object]) -> float:
     """Processor seconds, the middle of three; a time before them pays for imports and memory."""
     taken = []
     for _ in range(4):

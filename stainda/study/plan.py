@@ -20,7 +20,7 @@ from stainda.study.estimate import StageTime, estimate_stages
 from stainda.study.learning import cache_notes, learning_notes
 from stainda.study.leaving_out import trainings_without
 from stainda.study.other_runs import with_starts
-from stainda.study.pace import time_network, training_cpu_seconds
+from stainda.study.pace import time_strategy, trained_alike, training_cpu_seconds
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
     """Check a study as far as it can be without making or reading a slide's pixels, and count what it will do.
 
     Args:
-        timed: also time a training step of the study's network on this machine, for :attr:`Plan.cpu_seconds`. It needs
-            torch, whose import alone takes seconds.
+        timed: also time a training step of each different network on this machine, for :attr:`Plan.cpu_seconds`. It
+            needs torch, whose import alone takes seconds.
 
     Raises:
         StaindaError: what would stop the study at its start.
@@ -77,7 +77,7 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
     rotations = plan_rotations(config, manifest_of(config, folder))
     if not config.strategies:
-        return _plan_of_slides(config, rotations)
+        return _plan_of_slides(config, rotations, timed)
     notes = [*refuse_unanswerable(config, rotations), *expectations(config, folder.root)]
     notes += [*learning_notes(config), *cache_notes(config, folder)]
     costs = budgets(config, len(rotations), trainings_without(config, rotations))
@@ -92,8 +92,8 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
     return Plan(rotations, costs, slides, seconds, stages, registration, tuple(notes), recipe_line(config))
 
 
-def _plan_of_slides(config: StudyConfig, rotations: tuple[Rotation, ...]) -> Plan:
-    """Of a study of labels of whole slides alone."""
+def _plan_of_slides(config: StudyConfig, rotations: tuple[Rotation, ...], timed: bool) -> Plan:
+    """Of a study of labels of whole slides alone, of which nothing is timed."""
     from stainda.slide_level.labels import label_of
 
     assert config.slide_level is not None
@@ -114,7 +114,8 @@ def _plan_of_slides(config: StudyConfig, rotations: tuple[Rotation, ...]) -> Pla
         f"{slides.patches.size} pixels through {encoder}, which does not learn; {', '.join(slides.aggregators)} with "
         f"{seeds} seeds each: {trainings} trainings in all"
     )
-    return Plan(rotations, [], scored, None, recipe=line)
+    notes = ("what learns from whole slides is not timed",) if timed else ()
+    return Plan(rotations, [], scored, None, notes=notes, recipe=line)
 
 
 def expected_stages(
@@ -147,9 +148,9 @@ def _training_seconds(
     if pixels is None:
         return None
     total = 0.0
-    for model, names in config.networks():
+    for strategy, names in trained_alike(config):
         own = [cost for cost in costs if cost.strategy in names]
-        total += training_cpu_seconds(config, time_network(config, model), own, slides, pixels)
+        total += training_cpu_seconds(config, time_strategy(config, strategy), own, slides, pixels)
     return total
 
 

@@ -66,7 +66,7 @@ def test_one_is_described_whole_and_a_wrong_name_is_answered():
     text = _run("strategies", "dann")
     assert "reversed gradient" in text and "Ganin" in text and "dann.yaml" in text
     assert "glomerul" in _run("tasks", "glomeruli_segmentation").splitlines()[1].casefold()
-    with pytest.raises(ConfigError, match=r"Did you mean .*dann"):
+    with pytest.raises(ConfigError, match=r"Did you mean dann, .*\?$"):
         find_entry(STRATEGIES, "strategies", "dan")
     with pytest.raises(ConfigError, match="coral"):
         find_entry(STRATEGIES, "strategies", "corall")

@@ -14,11 +14,12 @@ from declared_files import faults_of_run
 from reviewed_runs import make_run
 
 from stainda.annotations import make_shapes, read_shapes, write_geojson
-from stainda.errors import AnnotationError
+from stainda.errors import AnnotationError, RecordError, StaindaError
 from stainda.files import write_csv
 from stainda.patches.store import PatchStore
 from stainda.registration.training_shapes import training_shapes
 from stainda.review import decisions
+from stainda.review.data import ReviewData
 from stainda.review.decisions import (
     Decision,
     applied_keys,
@@ -252,6 +253,41 @@ def test_a_decision_changes_the_training_labels_of_the_next_run_and_its_removal_
     run_study(study, run, until="patches")
     assert PatchStore.open(run / "patches").meta["key"] == first.meta["key"]
     assert not (run / "review" / "applied.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "row"),
+    [
+        (lambda text: text + b"one,cell,more" + b"," * 40 + b"\n", "row {last}"),
+        (lambda text: text.replace(b"status", b"Status", 1), "row 1"),
+        (lambda text: text.replace(b"\n", b"\n\xfc", 1), "row 2"),
+        (lambda text: text + b'"', "row {last}"),
+    ],
+    ids=["longer row", "column renamed", "Latin-1", "open quote"],
+)
+def test_a_table_that_a_spreadsheet_damaged_is_named_with_its_row(run, damage, row):
+    target = training_target(run)
+    write_decisions(run, [decide(run, target, 0, "reject")])
+    apply_decisions(run, own(run))
+    for table, use in (
+        (run / "review" / "applied.csv", lambda: applied_keys(run)),
+        (run / "annotations" / "propagation.csv", lambda: apply_decisions(run, own(run))),
+    ):
+        sound = table.read_bytes()
+        table.write_bytes(damage(sound))
+        place = row.format(last=sound.count(b"\n") + 1)
+        with pytest.raises(RecordError, match=f"{table.name}, {place}: .*run 'stainda propagate'"):
+            use()
+        table.write_bytes(sound)
+
+
+def test_a_confidence_that_is_no_number_is_named(run):
+    rows = rows_of(run)
+    for row in rows:
+        row["confidence"] = "0,5"
+    write_csv(run / "annotations" / "propagation.csv", rows, list(rows[0]))
+    with pytest.raises(StaindaError, match=r"the confidence .0,5. of object .* is no number"):
+        ReviewData(run)
 
 
 def test_a_rejection_holds_where_the_outline_is_propagated_to_the_same_place_also_a_broken_one():
