@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell; children inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))  # tests share the makers of small data
@@ -36,6 +40,13 @@ def blob_manifest(tmp_path_factory) -> Path:
     from small_cohorts import make_blob_cohort
 
     return make_blob_cohort(tmp_path_factory.mktemp("blobs"))
+
+
+@pytest.fixture(autouse=True)
+def _the_command_line_speaks() -> None:
+    """Also after a test that called a command with ``--quiet``."""
+    if display := sys.modules.get("stainda.cli.display"):
+        display.silence(False)
 
 
 @pytest.fixture
