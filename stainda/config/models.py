@@ -41,6 +41,13 @@ class EvaluationConfig(Frozen):
     resamples: int = Field(2000, ge=100, description="of the patient bootstrap of curves and of scores of slides")
     level: float = Field(0.95, gt=0, lt=1, description="of intervals")
 
+    def overlap(self, kind: str) -> float:
+        """What an annotated object and a detection of a kind of task must be worth to be a hit.
+
+        Of outlines it is ``iou``; points and the centres of detections are worth 0.5 at ``point_um``.
+        """
+        return 0.5 if kind == "points" else self.iou
+
     @model_validator(mode="before")
     @classmethod
     def _of_earlier_versions(cls, value: object) -> object:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from stainda.config import StudyConfig
@@ -93,6 +94,14 @@ class Analysis:
         values = cube.values[cube.strategies.index(strategy)]
         scored = np.isfinite(values[:, [cube.domains.index(name) for name in self.tested]]).any(axis=(0, 2))
         return int(scored.any() if len(self.groups) == 1 else scored.sum())
+
+    def on_common_cells(self, strategies: Sequence[str], measure: str) -> list[npt.NDArray[np.float64]]:
+        """Scores over all targets of every patient, each float (patients,): on the (patient, domain, class) cells that
+        all of these strategies have, trainings averaged; patients without one are left out."""
+        cube = self.cubes[measure]
+        common = cube.common([cube.strategies.index(name) for name in strategies])
+        scores = common.over([name for name in self.tested if name in common.domains], common.classes)
+        return list(scores[:, np.isfinite(scores).all(axis=0)])
 
 
 def one_rotation(

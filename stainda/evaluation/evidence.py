@@ -33,8 +33,8 @@ OBJECT_COLUMNS = OBJECTS.names
 PROBABILITY_COLUMNS = PROBABILITIES.needed
 THRESHOLD_COLUMNS = PROBABILITIES.without(*PROBABILITIES.needed)
 """More columns of probabilities.parquet: the threshold in use, and the pixels that the Dice of any threshold is made of
-(those scored, glass too), by truth. A pixel is in the bin of its most probable class, and in bin 0 of the others, which
-cannot be called there."""
+(those scored, glass too), by truth. A pixel is in bin 0 of a class where another one that reaches its own threshold is
+more probable: no threshold of the class itself would have it called there."""
 
 SLIDE, HIT, FALSE, MISSED, CANDIDATE = "slide", "hit", "false", "missed", "candidate"
 """Kinds of rows: one ``slide`` row per slide and class, whose ``area_um2`` is its tissue, also where nothing is; then
@@ -112,11 +112,13 @@ def probability_rows(
     """
     used, scored = scored_pixels(truth, tissue), scored_pixels(truth)
     limits = np.broadcast_to(np.asarray(threshold, float), (len(classes),))
-    first = np.asarray(probabilities).argmax(axis=0)[scored]
+    here = np.asarray(probabilities)[:, scored]
+    kept = np.where(here >= limits[:, None], here, -1.0)
     rows: list[dict[str, Any]] = []
     for index, name in enumerate(classes):
         counts = ProbabilityCounts.of(probabilities[index][used], truth[used] == index + 1, CALIBRATION_BINS)
-        callable_here = np.where(first == index, probabilities[index][scored], 0.0)
+        before, after = (part.max(axis=0, initial=-1.0) for part in (kept[:index], kept[index + 1 :]))
+        callable_here = np.where((here[index] > before) & (here[index] >= after), here[index], 0.0)
         scores = ProbabilityCounts.of(callable_here, truth[scored] == index + 1, CALIBRATION_BINS)
         for place in np.flatnonzero(counts.positive + counts.negative + scores.positive + scores.negative):
             rows.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stainda.evaluation.scores import patient_scores
@@ -12,10 +13,13 @@ from stainda.run_directory.training_tables import LEAVE_ONE_OUT
 
 LEFT_OUT_COLUMNS = LEAVE_ONE_OUT.names
 ALL = "all targets"
+CELL = ["domain", "patient", "class"]
 
 
 def leave_one_out(records: pd.DataFrame, left: pd.DataFrame, targets: Collection[str], seed: int) -> pd.DataFrame:
     """Mean Dice over test patients, by target domain and over all of them (each patient's mean, then over patients).
+
+    Differences are between means over the (patient, domain, class) cells in which both trainings have a score.
 
     Args:
         records: of the chosen trainings with all patients, of one strategy.
@@ -30,15 +34,28 @@ def leave_one_out(records: pd.DataFrame, left: pd.DataFrame, targets: Collection
     rows = rows[rows["measure"].eq("dice") & rows["domain"].isin(targets)]
     keys = ["strategy", "without", "seed"]
     scores = patient_scores(rows, [*keys, "domain", "class"]).dropna(subset=["value"])
-    parts = [scores.groupby([*keys, "domain", "patient"], sort=False)["value"].mean()]
-    parts.append(parts[0].groupby([*keys, "patient"], sort=False).mean())
+    trainings = {key: table.set_index(CELL)["value"] for key, table in scores.groupby(keys, sort=False)}
     result: list[dict[str, Any]] = []
-    for part in parts:
-        table = part.reset_index().assign(**({} if "domain" in part.index.names else {"domain": ALL}))
-        for key, group in table.groupby([*keys, "domain"], sort=False):
-            place = dict(zip([*keys, "domain"], key, strict=True))
-            result.append({**place, "dice": float(group["value"].mean()), "n_patients": group["patient"].nunique()})
-    whole = {row["domain"]: row["dice"] for row in result if row["without"] == "" and row["seed"] == seed}
-    for row in result:
-        row["difference"] = row["dice"] - whole.get(row["domain"], float("nan")) if row["without"] else 0.0
+    for (strategy, without, own_seed), cells in trainings.items():
+        whole = trainings.get((strategy, "", seed), cells.iloc[:0]) if without else cells
+        common = cells.index.intersection(whole.index)
+        apart = _means(cells.loc[common]) - _means(whole.loc[common])
+        for domain, dice in _means(cells).items():
+            inside = cells if domain == ALL else cells[cells.index.get_level_values("domain") == domain]
+            result.append(
+                {
+                    "strategy": strategy, "without": without, "seed": own_seed, "domain": domain, "dice": float(dice),
+                    "difference": float(apart.get(domain, np.nan)),
+                    "n_patients": inside.index.get_level_values("patient").nunique(),
+                }
+            )  # fmt: skip
     return pd.DataFrame(result, columns=list(LEFT_OUT_COLUMNS))
+
+
+def _means(cells: pd.Series) -> pd.Series:
+    """Over patients, of every domain, and of all (each patient's mean over its domains first)."""
+    by_domain = cells.groupby(["domain", "patient"], sort=False).mean()
+    result = by_domain.groupby("domain", sort=False).mean()
+    if len(by_domain):
+        result[ALL] = by_domain.groupby("patient", sort=False).mean().mean()
+    return result

@@ -10,8 +10,8 @@ that tested it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -141,7 +141,69 @@ def _labels(groups: Sequence[Group]) -> dict[str, str]:
     return {member.name: group.label for group in groups for member in group.members}
 
 
-def pooled_scores(groups: Sequence[Group], singles: Sequence[ScoreCube]) -> tuple[ScoreCube, list[Region]]:
+@dataclass(frozen=True)
+class PooledCube(ScoreCube):
+    """Scores of several groups as one cube whose domains are the groups, made of a cube per group.
+
+    ``has_score`` and ``common`` are about the domains of the groups: a patient's mean over the domains of a rotation is
+    no score that strategies can be compared on before they are reduced to the domains that all have.
+
+    Attributes:
+        groups, singles: what the cube was made of; the domains of ``singles`` are domains.
+    """
+
+    groups: tuple[Group, ...]
+    singles: tuple[ScoreCube, ...]
+
+    def has_score(
+        self, members: Sequence[int], domains: Sequence[str], classes: Sequence[str]
+    ) -> npt.NDArray[np.bool_]:
+        names = [self.strategies[index] for index in members]
+        blocks = [np.zeros((len(names), 0), bool)]
+        for cube, inside in self._parts(domains):
+            known = [name for name in classes if name in cube.classes]
+            own = {name: cube.has_score([at], inside, known)[0] for at, name in enumerate(cube.strategies)}
+            none = np.zeros(len(cube.patients) * len(inside) * len(known), bool)
+            blocks.append(np.stack([own.get(name, none) for name in names]))
+        return np.concatenate(blocks, axis=1)
+
+    def is_single(self, domains: Sequence[str]) -> bool:
+        return sum(len(inside) for _, inside in self._parts(domains)) < 2
+
+    def common(self, members: Sequence[int]) -> ScoreCube:
+        names = tuple(self.strategies[index] for index in members)
+        singles = tuple(_common_to(cube, names) for cube in self.singles)
+        chosen = replace(
+            self, strategies=names, values=self.values[list(members)], present=self.present[list(members)],
+            runs=self.runs[list(members)], seeds=self.seeds[list(members)], singles=singles,
+        )  # fmt: skip
+        runs = np.full(chosen.runs.shape, np.nan)
+        for column, (cube, inside) in enumerate(chosen._columns()):
+            _write(chosen, runs, cube, inside, column)
+        return replace(chosen, runs=runs, values=nanmean(runs, axis=1))
+
+    def _columns(self) -> Iterator[tuple[ScoreCube, list[str]]]:
+        """The cube and those of its domains that each domain of this cube is a mean over."""
+        for of in ("tested", "untested_sources"):
+            for group, cube in zip(self.groups, self.singles, strict=True):
+                yield cube, [name for name in getattr(group, of) if name in cube.domains]
+
+    def _parts(self, domains: Sequence[str]) -> Iterator[tuple[ScoreCube, list[str]]]:
+        for name, part in zip(self.domains, self._columns(), strict=True):
+            if name in domains:
+                yield part
+
+
+def _common_to(cube: ScoreCube, names: Sequence[str]) -> ScoreCube:
+    """Those of the strategies that the cube has, on what all have: nothing where it lacks one of them."""
+    known = [name for name in names if name in cube.strategies]
+    common = cube.common([cube.strategies.index(name) for name in known])
+    if len(known) == len(names):
+        return common
+    return replace(common, values=np.full_like(common.values, np.nan), runs=np.full_like(common.runs, np.nan))
+
+
+def pooled_scores(groups: Sequence[Group], singles: Sequence[ScoreCube]) -> tuple[PooledCube, list[Region]]:
     """Scores of several groups as one cube whose domains are the groups, and its regions.
 
     Args:
@@ -152,62 +214,60 @@ def pooled_scores(groups: Sequence[Group], singles: Sequence[ScoreCube]) -> tupl
     strategies = (*known, *(name for name in strategies if name not in known))
     patients = tuple(sorted({name for cube in singles for name in cube.patients}))
     classes = max(singles, key=lambda cube: len(cube.classes)).classes
-    own_side = [f"{group.label} (own domains)" for group in groups]
-    domains = (*(group.label for group in groups), *own_side)
+    labels = tuple(group.label for group in groups)
+    own_side = tuple(f"{label} (own domains)" for label in labels)
     seeds = np.zeros((len(groups), len(strategies)), np.int64)
     for place, cube in enumerate(singles):
         seeds[place, [strategies.index(name) for name in cube.strategies]] = cube.seeds
     fewest = np.where(seeds > 0, seeds, np.iinfo(np.int64).max).min(axis=0)
-    shape = (len(strategies), len(patients), len(domains), len(classes))
+    shape = (len(strategies), len(patients), 2 * len(groups), len(classes))
     runs = np.full((shape[0], int(fewest.max(initial=0)), *shape[1:]), np.nan)
-    present = np.zeros(shape, bool)
-    regions = []
-    pooled = _Pooled(strategies, patients, classes, fewest, runs, present)
-    for place, (group, cube) in enumerate(zip(groups, singles, strict=True)):
-        pooled.add(cube, group.tested, place)
-        pooled.add(cube, group.untested_sources, len(groups) + place)
-        regions.append(Region(group.label, "target", (group.label,), "*", "*"))
     centres: dict[str, set[str]] = {name: set() for name in patients}
     for cube in singles:
         for name, centre in zip(cube.patients, cube.centres, strict=True):
             centres[name] |= set(centre.split("+"))
-    joined = ScoreCube(
-        singles[0].measure, strategies, patients, domains, classes, nanmean(runs, axis=1), present, runs, fewest,
-        tuple("+".join(sorted(centres[name])) for name in patients),
+    pooled = PooledCube(
+        singles[0].measure, strategies, patients, (*labels, *own_side), classes, np.full(shape, np.nan),
+        np.zeros(shape, bool), runs, fewest, tuple("+".join(sorted(centres[name])) for name in patients),
+        tuple(groups), tuple(singles),
     )  # fmt: skip
-    if present[:, :, len(groups) :].any():
-        regions.append(Region(ALL_SOURCES, "source", tuple(own_side), "*", "*"))
-    regions.append(Region(ALL_TARGETS, "target", tuple(group.label for group in groups), "*", "*"))
-    return joined, regions
+    for column, (cube, inside) in enumerate(pooled._columns()):
+        _write(pooled, runs, cube, inside, column)
+        _mark_present(pooled, cube, inside, column)
+    regions = [Region(label, "target", (label,), "*", "*") for label in labels]
+    if pooled.present[:, :, len(groups) :].any():
+        regions.append(Region(ALL_SOURCES, "source", own_side, "*", "*"))
+    regions.append(Region(ALL_TARGETS, "target", labels, "*", "*"))
+    return replace(pooled, values=nanmean(runs, axis=1)), regions
 
 
-@dataclass(frozen=True)
-class _Pooled:
-    """Arrays of a :class:`ScoreCube` that are filled column by column."""
+def _write(
+    pooled: ScoreCube, runs: npt.NDArray[np.float64], cube: ScoreCube, domains: Sequence[str], column: int
+) -> None:
+    """Write each patient's mean over ``domains`` of a cube into one column of the ``runs`` of the pooled one."""
+    if not domains:
+        return
+    people = [pooled.patients.index(name) for name in cube.patients]
+    for name in cube.classes:
+        number, own = pooled.classes.index(name), cube.runs_over(domains, (name,))
+        for place, strategy in enumerate(cube.strategies):
+            at = pooled.strategies.index(strategy)
+            size = int(pooled.seeds[at])
+            runs[at, :size, people, column, number] = _dealt(own[place, : cube.seeds[place]], size).T
 
-    strategies: tuple[str, ...]
-    patients: tuple[str, ...]
-    classes: tuple[str, ...]
-    seeds: npt.NDArray[np.int64]
-    runs: npt.NDArray[np.float64]
-    present: npt.NDArray[np.bool_]
 
-    def add(self, cube: ScoreCube, domains: Sequence[str], column: int) -> None:
-        """Write each patient's mean over those ``domains`` that the cube has into one column."""
-        inside = [name for name in domains if name in cube.domains]
-        if not inside:
-            return
-        where = [cube.domains.index(name) for name in inside]
-        people = [self.patients.index(name) for name in cube.patients]
-        names = [self.strategies.index(name) for name in cube.strategies]
-        for name in cube.classes:
-            number = self.classes.index(name)
-            own = cube.runs_over(inside, (name,))
-            for place, at in enumerate(names):
-                size = int(self.seeds[at])
-                self.runs[at, :size, people, column, number] = _dealt(own[place, : cube.seeds[place]], size).T
-            present = cube.present[:, :, where, cube.classes.index(name)].any(axis=2)
-            self.present[..., column, number][np.ix_(names, people)] = present
+def _mark_present(pooled: ScoreCube, cube: ScoreCube, domains: Sequence[str], column: int) -> None:
+    where = [cube.domains.index(name) for name in domains]
+    names = [pooled.strategies.index(name) for name in cube.strategies]
+    people = [pooled.patients.index(name) for name in cube.patients]
+    for number, name in enumerate(cube.classes):
+        there = cube.present[:, :, where, number].any(axis=2)
+        pooled.present[..., column, pooled.classes.index(name)][np.ix_(names, people)] = there
+
+
+def by_rotation(records: pd.DataFrame) -> list[pd.DataFrame]:
+    """:func:`labelled` records, a table per rotation."""
+    return [rows for _, rows in records.groupby(records["trial"] // _APART, sort=True)]
 
 
 def joined_trainings(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -84,6 +84,18 @@ class ScoreCube:
         block = block[..., [self.classes.index(name) for name in classes]]
         return nanmean(block.reshape(*block.shape[:-2], -1), axis=-1)
 
+    def has_score(
+        self, members: Sequence[int], domains: Sequence[str], classes: Sequence[str]
+    ) -> npt.NDArray[np.bool_]:
+        """Where some strategies have scores, bool (members, cells): the (patient, domain, class) cells of domains."""
+        block = self.values[list(members)][:, :, [self.domains.index(name) for name in domains]]
+        block = block[..., [self.classes.index(name) for name in classes]]
+        return np.isfinite(block).reshape(len(block), -1)
+
+    def is_single(self, domains: Sequence[str]) -> bool:
+        """Whether a mean over these is the score in one domain."""
+        return len(domains) < 2
+
     def common(self, members: Sequence[int]) -> ScoreCube:
         """Some strategies on what all of them have: undefined wherever one of them is."""
         chosen = list(members)

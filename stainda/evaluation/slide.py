@@ -58,6 +58,7 @@ def score_slide(
     tissue: npt.NDArray[np.bool_] | None = None,
     point_px: float | None = None,
     instances: bool = False,
+    points: bool = False,
 ) -> list[Score]:
     """Score one slide.
 
@@ -76,6 +77,7 @@ def score_slide(
         tissue: bool (h, w); probabilities are scored on tissue (and annotated pixels) alone.
         point_px: distance within which an annotated point is hit, level-0 pixels.
         instances: whether objects that touch were separated; then more of their measures are returned.
+        points: whether objects are points: they have no overlap to speak of, also where there are none.
 
     Returns:
         Pixel measures, those of probabilities where there are any, of outlines with ``um_per_px``, and of objects with
@@ -105,7 +107,7 @@ def score_slide(
             scores += _from_counts(name, OBJECT_MEASURES, (matching.hits, matching.false, matching.missed))
             at_half = matching if iou == 0.5 else match(0.5)
             clipped = _clipped(annotated, field), _clipped(found_here, field)
-            if not _only_points(*clipped):
+            if not points and not _only_points(*clipped):
                 of_areas = pairs if point_px is None else None
                 scores.append(Score(name, "panoptic_quality", panoptic_quality(at_half)))
                 scores.append(Score(name, "aji", aggregated_jaccard(*clipped, at_half, of_areas)))

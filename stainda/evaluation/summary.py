@@ -236,10 +236,7 @@ class ScoreCells:
 
     def _block(self, members: Sequence[int], r: int, c: int) -> npt.NDArray[np.bool_]:
         """Where strategies have scores, bool (members, cells): the (patient, domain, class) cells of a region."""
-        inside = [self.cube.domains.index(name) for name in self.regions[r].domains]
-        classes = [self.cube.classes.index(name) for name in self.classes[c][1]]
-        block = self.cube.values[list(members)][:, :, inside][..., classes]
-        return np.isfinite(block).reshape(len(members), -1)
+        return self.cube.has_score(members, self.regions[r].domains, self.classes[c][1])
 
     def _dropped(self, members: Sequence[int], r: int, c: int) -> str:
         block = self._block(members, r, c)
@@ -250,7 +247,7 @@ class ScoreCells:
 
     def _undefined(self, s: int, r: int, c: int) -> str:
         """Scores of single domains that a strategy lacks and another has: its mean is over fewer than the others'."""
-        if len(self.regions[r].domains) < 2:
+        if self.cube.is_single(self.regions[r].domains):
             return ""
         block = self._block(range(len(self.cube.strategies)), r, c)
         some, mine = int(block.any(axis=0).sum()), int(block[s].sum())

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from stainda.arrays import Array
 from stainda.evaluation.analysis import Analysis
 from stainda.evaluation.groups import FEW_FAMILY, ceiling_of, contenders, few_labels
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
@@ -146,7 +147,8 @@ def _best_against_baseline(run: LoadedRun, analysis: Analysis, without: pd.DataF
     top = rows.loc[best]
     name, base = run.label(best), run.label(study.baseline)
     leader = shown_to_be_better(rows, alpha)
-    before = decimal(without.loc[study.baseline, "mean"])
+    means = {one: analysis.on_common_cells((one, study.baseline), measure) for one in {best, leader} - {None}}
+    led = "scored highest" if without["mean"].idxmax() == best else f"has the largest gain over {base}"
 
     def paired(strategy: str) -> str:
         """The difference with its uncertainty, and the test."""
@@ -156,16 +158,18 @@ def _best_against_baseline(run: LoadedRun, analysis: Analysis, without: pd.DataF
         return f"{signed(row['difference'])} against {base}{f' ({spread})' * bool(spread)}"
 
     def higher(strategy: str) -> str:
-        return _how_many_higher(analysis, strategy, study.baseline, measure)
+        return _how_many_higher(*means[strategy])
 
     def scores(strategy: str) -> str:
-        return f"{decimal(without.loc[strategy, 'mean'])} against {before} for the baseline"
+        """The means of both, on what both have."""
+        mine, before = (decimal(float(part.mean())) for part in means[strategy])
+        return f"{mine} against {before} for the baseline"
 
     if top["difference"] <= 0:
         others = count(len(rows), "other strategy")
         out = [Sentence(f"Of {others} none scored higher than {base} on the targets.", "none")]
     elif n == 1:
-        out = [Sentence(f"{name} scored highest without target labels ({title} {scores(best)}), on this patient.")]
+        out = [Sentence(f"{name} {led} of those without target labels ({title} {scores(best)}), on this patient.")]
     elif leader is not None:
         patients = count(int(rows.loc[leader, "n_patients"]), "patient")
         out = [
@@ -182,7 +186,7 @@ def _best_against_baseline(run: LoadedRun, analysis: Analysis, without: pd.DataF
         if leader != best:
             out.append(
                 Sentence(
-                    f"{name} scored highest ({title} {scores(best)}), {paired(best)}, but could not be shown to "
+                    f"{name} {led} ({title} {scores(best)}), {paired(best)}, but could not be shown to "
                     f"differ; {higher(best)}."
                 )
             )
@@ -193,7 +197,7 @@ def _best_against_baseline(run: LoadedRun, analysis: Analysis, without: pd.DataF
             f"{count(int(top['n_seeds']), 'training')} each"
         )
         out = [
-            Sentence(f"{name} scored highest ({scores(best)}), but {why}{_idle_words(run, best)}.", "none"),
+            Sentence(f"{name} {led} ({scores(best)}), but {why}{_idle_words(run, best)}.", "none"),
             Sentence(f"Paired by patient, {name} gains {paired(best)}; {higher(best)}."),
         ]
     return out + (_others_shown(run, rows, leader) if n > 1 else [])
@@ -262,14 +266,12 @@ def _p(p: float, members: int) -> str:
     return f"p {sign}{shown}" + (f" after Holm's correction for {members} comparisons" if members > 1 else "")
 
 
-def _how_many_higher(analysis: Analysis, strategy: str, baseline: str, measure: str) -> str:
-    rows = headline(analysis.patients, measure)
-    rows = rows[rows["domain"] == ALL_TARGETS].pivot_table(index="patient", columns="strategy", values="value")
-    gain = (rows[strategy] - rows[baseline]).dropna()
-    higher = int((gain > 0).sum())
-    if higher == len(gain):
+def _how_many_higher(strategy: Array, baseline: Array) -> str:
+    """Of scores of the same patients."""
+    higher = int((strategy > baseline).sum())
+    if higher == len(strategy):
         return "both patients scored higher" if higher == 2 else f"all {count(higher, 'patient')} scored higher"
-    return f"{higher} of {len(gain)} patients scored higher"
+    return f"{higher} of {len(strategy)} patients scored higher"
 
 
 def _with_differences(run: LoadedRun, rows: pd.DataFrame, names: Sequence[str]) -> str:

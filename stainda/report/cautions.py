@@ -33,7 +33,7 @@ def cautions(run: LoadedRun, defined: pd.DataFrame, n: int) -> list[Sentence]:
             )
         )
     without = [name for name in contenders(run.study, defined.index) if name != run.study.baseline]
-    seeds = int(defined["n_seeds"].min())
+    seeds = int(defined["n_seeds"].max())
     if n > 1 and len(without) > 1:
         picked = (
             f"The best of {len(without)} strategies was picked on the test patients it is reported on, so its lead is "
@@ -43,6 +43,10 @@ def cautions(run: LoadedRun, defined: pd.DataFrame, n: int) -> list[Sentence]:
         out.append(Sentence(picked + (corrected if n >= FEW_PATIENTS and seeds > 1 else ""), "caution"))
     if few := _few_trainings(seeds, n):
         out.append(Sentence(few, "caution"))
+    if fewer := defined.index[defined["n_seeds"] < seeds].tolist():
+        names = listed([f"{run.label(name)} ({int(defined.loc[name, 'n_seeds'])})" for name in fewer])
+        text = f"Fewer than the {seeds} trainings of the others: {names}. With one training nothing is tested."
+        out.append(Sentence(text, "caution"))
     trials = run.trials
     failed = trials[~trials["state"].str.lower().isin(["complete", "completed", "done", "pruned", "running", ""])]
     if len(failed):

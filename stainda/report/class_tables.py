@@ -25,7 +25,7 @@ from stainda.report.registered_evidence import evidence_rows
 from stainda.report.result_tables import regions, score_cell, strategy_cell
 from stainda.report.run import LoadedRun
 from stainda.report.study_view import StudyView, not_drawn, people
-from stainda.report.summary_text import PRIMARY, measure_title, percent
+from stainda.report.summary_text import PRIMARY, hit_words, measure_title, percent
 from stainda.report.tables import Cell, PageTable, ends, plain_table, span, spread_words
 
 MOST_STRATEGIES, PANELS_ACROSS = 4, 2
@@ -120,11 +120,12 @@ def shares(view: StudyView, measure: str) -> PageTable | None:
 
 @register("confusion_objects", of_measure=False, rotations="one", needs=has_classes)
 def confusion_objects(view: StudyView, measure: str, selection: str) -> Plot:
-    overlap = view.run.study.evaluation.iou
+    study = view.run.study
+    hit = hit_words(study, study.evaluation.overlap(study.task.kind))
     return _confusion(
         view, selection, "objects",
-        "Objects by annotated class (rows) and predicted class (columns), matched one to one at an IoU of "
-        f"{overlap:g}, whatever their classes. Last column: missed; last row: false, counts alone.",
+        "Objects by annotated class (rows) and predicted class (columns), matched one to one by "
+        f"{hit}, whatever their classes. Last column: missed; last row: false, counts alone.",
     )  # fmt: skip
 
 

@@ -16,9 +16,9 @@ from stainda.arrays import Array
 from stainda.errors import RecordError
 from stainda.evaluation import ScoreCube, chosen_records, difference, holm, score_cube
 from stainda.evaluation.metrics import measure as known_measure
+from stainda.evaluation.pooling import by_rotation, joined_trainings
 from stainda.evaluation.scores import nanmean
 from stainda.evaluation.selection import DEFAULT_RULE, rule
-from stainda.evaluation.summary import ALL_TARGETS
 from stainda.files import write_text
 from stainda.progress import SILENT, Progress
 from stainda.report import comparison_figures
@@ -29,7 +29,7 @@ from stainda.report.page import render, replace_folder
 from stainda.report.plotting import view
 from stainda.report.sections import TEMPLATES
 from stainda.report.study_view import StudyView, axis_title
-from stainda.report.summary_text import PRIMARY, Sentence, count, listed, measure_title, percent
+from stainda.report.summary_text import PRIMARY, Sentence, count, hit_words, listed, measure_title, percent
 from stainda.report.tables import Cell, PageTable, decimal, ends, number, p_value, plain_table, signed, text
 from stainda.report.writer import Writer
 
@@ -88,11 +88,9 @@ def refuse_unlike(views: Sequence[StudyView]) -> None:
             faults.append(
                 f"{name} finds {listed(theirs.task.classes)}, {first.folder.name} {listed(mine.task.classes)}"
             )
-        if mine.evaluation.iou != theirs.evaluation.iou:
-            faults.append(
-                f"objects of {name} are hits from an overlap of {theirs.evaluation.iou:g}, those of "
-                f"{first.folder.name} from {mine.evaluation.iou:g}"
-            )
+        hits = [hit_words(one, one.evaluation.overlap(one.task.kind)) for one in (theirs, mine)]
+        if hits[0] != hits[1]:
+            faults.append(f"objects of {name} are hit by {hits[0]}, those of {first.folder.name} by {hits[1]}")
         kinds = [kind_of_study(view) for view in (seen, views[0])]
         if kinds[0] != kinds[1]:
             faults.append(f"{name} is {kinds[0]}, {first.folder.name} {kinds[1]}")
@@ -107,9 +105,11 @@ def refuse_unlike(views: Sequence[StudyView]) -> None:
 
 
 def kind_of_study(view: StudyView) -> str:
-    """What "all targets" means in a study, in words."""
+    """What the mean over all means in a study, in words."""
     if not view.run.rotates:
-        return "a study of one rotation"
+        return (
+            "a study of one rotation" if view.analysis.targets else "a study of one split in which every domain teaches"
+        )
     return f"a study of several rotations ({view.run.study.protocol.scheme})"
 
 
@@ -135,10 +135,10 @@ def _pair(first: Study, second: Study, measure: str, selection: str) -> tuple[pd
     strategies = [name for name in first.view.look.order if name in set(second.view.look.order)]
     if alike.empty or not strategies:
         return empty, facts
-    targets = set(first.view.analysis.targets) & set(second.view.analysis.targets)
+    asked = set.intersection(*(set(one.view.analysis.targets or one.view.analysis.sources) for one in (first, second)))
     cubes = [score_cube(frame[frame["slide"].isin(alike["slide"])], measure) for frame in tables]
     patients = [name for name in cubes[0].patients if name in cubes[1].patients]
-    domains = [name for name in cubes[0].domains if name in cubes[1].domains and name in targets]
+    domains = [name for name in cubes[0].domains if name in cubes[1].domains and name in asked]
     strategies = [name for name in strategies if all(name in cube.strategies for cube in cubes)]
     if not patients or not domains or not strategies:
         return empty, facts
@@ -179,7 +179,9 @@ def _on_common_cells(
 
 
 def _test(study: Study, selection: str) -> pd.DataFrame:
-    return chosen_records(study.view.analysis.records, study.view.analysis.choices, selection)
+    """The chosen test records; the n-th trainings of all rotations, whose seeds differ, have the number n as seed."""
+    rows = chosen_records(study.view.analysis.records, study.view.analysis.choices, selection)
+    return joined_trainings(by_rotation(rows))
 
 
 def _slides(rows: pd.DataFrame) -> pd.DataFrame:
@@ -258,11 +260,12 @@ def sentences(comparison: StudyComparison) -> list[Sentence]:
     alpha = 1 - comparison.studies[0].view.run.study.evaluation.level
     title = measure_title(comparison.measure)
     for other in comparison.studies[1:]:
-        rows = comparison.paired[comparison.paired["second"] == other.key]
+        rows = comparison.paired[(comparison.paired["second"] == other.key) & (comparison.paired["n_patients"] > 0)]
         facts = comparison.shared[comparison.shared["second"] == other.key].iloc[0]
         first = comparison.studies[0].key
         if rows.empty:
-            why = facts["note"] or "they share no test slide and strategy"
+            unscored = "no strategy has a score of the same patient and domain in both"
+            why = facts["note"] or (unscored if facts["shared_slides"] else "they share no test slide and strategy")
             out.append(Sentence(f"{other.key} and {first} cannot be compared patient by patient: {why}. Differences "
                                 "between their means may be differences between their patients.", "limit"))  # fmt: skip
             continue
@@ -357,7 +360,7 @@ def _paired(result: StudyComparison) -> PageTable | None:
         "Note",
     ]
     note = (
-        "Each patient's mean over the target domains that both studies scored; test over patients and trainings, "
+        f"Each patient's mean over the {result.asked} that both studies scored; test over patients and trainings, "
         "Holm's correction over the strategies of a pair of studies."
     )
     return PageTable(
@@ -366,7 +369,7 @@ def _paired(result: StudyComparison) -> PageTable | None:
 
 
 def _scores(result: StudyComparison) -> PageTable:
-    rows = result.scores[result.scores["domain"] == ALL_TARGETS]
+    rows = result.overall
     keys = [study.key for study in result.studies]
     names = list(dict.fromkeys(name for study in result.studies for name in study.view.look.order))
     cells = rows.set_index(["strategy", "study"])
@@ -382,6 +385,6 @@ def _scores(result: StudyComparison) -> PageTable:
         shown.append(line)
     counts = {key: int(rows.loc[rows["study"] == key, "n_patients"].max()) for key in keys}
     columns = ["Strategy", *[f"{key}\nn = {counts[key]}" for key in keys]]
-    caption = f"{axis_title(result.measure)} over each study's own targets: mean over test patients, n patients."
-    note = "Targets and patients may differ between the columns; only the paired table compares."
+    caption = f"{axis_title(result.measure)} over each study's own {result.asked}: mean over test patients, n patients."
+    note = f"{result.asked.capitalize()} and patients may differ between the columns; only the paired table compares."
     return PageTable("scores", re.sub(r"\s+", " ", caption), columns, shown, rows, note)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.study_view import StudyView
 
 
@@ -33,3 +34,14 @@ class StudyComparison:
     scores: pd.DataFrame
     paired: pd.DataFrame
     shared: pd.DataFrame
+
+    @property
+    def overall(self) -> pd.DataFrame:
+        """The scores over all that a study asks about: its targets, or all its domains where each of them teaches."""
+        rows = self.scores[self.scores["domain"] == ALL_TARGETS]
+        return rows if len(rows) else self.scores[self.scores["domain"] == ALL_SOURCES]
+
+    @property
+    def asked(self) -> str:
+        """What :attr:`overall` is over, in a word."""
+        return "targets" if (self.scores["domain"] == ALL_TARGETS).any() else "domains"

@@ -29,8 +29,8 @@ def look_of(comparison: StudyComparison) -> Look:
 
 
 def studies(comparison: StudyComparison, level: str) -> Drawn:
-    """A panel per study: each strategy's mean and interval over the study's own targets."""
-    rows = comparison.scores[comparison.scores["domain"] == ALL_TARGETS]
+    """A panel per study: each strategy's mean and interval over all that the study asks about."""
+    rows = comparison.overall
     look = look_of(comparison)
     with mpl.rc_context(STYLE):
         names = look.present(list(rows["strategy"]))
@@ -52,7 +52,7 @@ def studies(comparison: StudyComparison, level: str) -> Drawn:
         f"{study.key} {int(rows.loc[rows['study'] == study.key, 'n_patients'].max())}" for study in comparison.studies
     )
     caption = (
-        f"Mean {measure_title(comparison.measure)} over each study's own targets. Lines: "
+        f"Mean {measure_title(comparison.measure)} over each study's own {comparison.asked}. Lines: "
         f"{spread_words(rows['interval_kind'], level)}; test patients: {n}. Not paired."
     )
     return figure, rows, caption

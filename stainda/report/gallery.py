@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import shapely
 
+from stainda.annotations import IGNORE_CLASSES
 from stainda.evaluation import match_objects
 from stainda.evaluation.analysis import Analysis
 from stainda.evaluation.groups import contenders, with_few
@@ -217,10 +218,12 @@ def _panel(
     point_px: float | None,
 ) -> Panel:
     fates: dict[str, list[Any]] = {fate: [] for fate in FATES}
+    overlap = run.study.evaluation.overlap(run.study.task.kind)
+    ignored = [shape for name in IGNORE_CLASSES for shape in _of_class(truth, name)]
     for name in run.study.task.classes:
         annotated = _of_class(truth, name)
         objects = _of_class(table, name)
-        matching = match_objects(annotated, objects, run.study.evaluation.iou, point_px=point_px)
+        matching = match_objects(annotated, objects, overlap, ignored=ignored, point_px=point_px)
         fates["truth"] += [shape for shape, fate in zip(annotated, matching.truth, strict=True) if fate >= 0]
         fates["missed"] += [shape for shape, fate in zip(annotated, matching.truth, strict=True) if fate == -1]
         fates["hit"] += [object_ for object_, fate in zip(objects, matching.predicted, strict=True) if fate >= 0]

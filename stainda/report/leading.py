@@ -15,8 +15,8 @@ from stainda.report.tables import decimal, signed
 def named_first(run: LoadedRun, analysis: Analysis) -> tuple[str, str] | None:
     """Of those without target labels the strategy that the answer names first, and why; ``None``: none has a score.
 
-    The one shown to be better than the baseline by the largest margin; else the one with the highest mean; the baseline
-    where no other scored higher.
+    The one shown to be better than the baseline by the largest margin; else the one with the largest gain; the baseline
+    where none has a gain. Without a baseline the one with the highest mean.
     """
     baseline, rows = run.study.baseline, overall_differences(analysis, answer_measure(run.study))
     base = run.label(baseline)
@@ -26,7 +26,7 @@ def named_first(run: LoadedRun, analysis: Analysis) -> tuple[str, str] | None:
             return leader, f"shown to be better than {base} on the targets ({signed(rows.loc[leader, 'difference'])})"
         if rows.loc[best, "difference"] > 0:
             against = f"{signed(rows.loc[best, 'difference'])} against {base}, which no test shows"
-            return best, f"the highest mean over the targets ({against})"
+            return best, f"the largest gain over the targets ({against})"
         return baseline, "the baseline; none of the others scored higher on the targets"
     results = headline(analysis.results, answer_measure(run.study))
     for domain, where in ((ALL_TARGETS, "the targets"), (ALL_SOURCES, "all domains")):

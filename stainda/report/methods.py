@@ -10,7 +10,7 @@ from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.answer_of_rotations import scheme_words
 from stainda.report.run import SPLITS, LoadedRun
 from stainda.report.study_view import StudyView
-from stainda.report.summary_text import count, listed, percent
+from stainda.report.summary_text import count, hit_words, listed, percent
 from stainda.run_directory.slide_level_tables import SLIDE_METHODS
 
 
@@ -69,9 +69,10 @@ def methods_paragraph(run: LoadedRun, view: StudyView | None) -> str:
     )
     if study.protocol.seeds < 2:
         spread = "the range of the patients; with one training each, strategies were not tested against each other"
+    matched = hit_words(study, statistics.overlap(study.task.kind)).replace("IoU", "intersection over union")
     parts.append(
         "Counts of pixels and of objects "
-        f"(matched one-to-one at an intersection over union of at least {statistics.iou:g}) were summed over the "
+        f"(matched one-to-one by {matched}) were summed over the "
         "slides of a patient within a domain before the measure was computed, scores were averaged over seeds, and "
         f"patients were weighted equally. Uncertainty is given as {spread}. With fewer "
         "than "

@@ -27,6 +27,7 @@ from stainda.report import evidence_figures
 from stainda.report.evidence_figures import Reliability
 from stainda.report.figure_registry import Plot, register
 from stainda.report.study_view import NotDrawable, StudyView, not_drawn, people
+from stainda.report.summary_text import hit_words
 
 MOST_PANELS = 12
 AREAS = {"counts": ("found", "there", "objects"), "areas": ("found_area_um2", "true_area_um2", "µm²")}
@@ -92,7 +93,8 @@ def precision_recall(view: StudyView, measure: str, selection: str) -> Plot:
     return Plot(
         evidence_figures.precision_recall(curves, view.look),
         frame,
-        "Precision and recall of objects (IoU at least 0.5) as the score they need falls from high to low, all target "
+        f"Precision and recall of objects (hit by {hit_words(view.run.study)}) as the score they need falls from high "
+        "to low, all target "
         f"test slides and seeds together ({_about(rows)}); no intervals: those of object F1 are in the table. Dashed: "
         f"the baseline.{not_drawn(rows['strategy'], curves)}",
         f"Precision-recall curves of objects of {len(curves)} strategies; numbers in the CSV.",
@@ -113,9 +115,9 @@ def free_response(view: StudyView, measure: str, selection: str) -> Plot:
     return Plot(
         evidence_figures.free_response(counted, view.look, FROC_RATES),
         detection_table(view, selection),
-        "Sensitivity against false detections per mm² of tissue (FROC), objects hit at an IoU of at least 0.5, all "
-        "target test "
-        f"slides and seeds together ({_about(rows)}); marks at {', '.join(f'{rate:g}' for rate in FROC_RATES)} per "
+        "Sensitivity against false detections per mm² of tissue (FROC), objects hit by "
+        f"{hit_words(view.run.study)}, all target test slides and seeds together ({_about(rows)}); "
+        f"marks at {', '.join(f'{rate:g}' for rate in FROC_RATES)} per "
         f"mm²; no intervals. Dashed: the baseline.{beyond}{not_drawn(rows['strategy'], counted)}",
         f"FROC curves of {len(curves)} strategies; numbers in the CSV.",
     )  # fmt: skip

@@ -75,6 +75,17 @@ def spread_of(row: pd.Series, level: float, digits: int = 2, scale: float = 1.0,
     return f"{percent(level)} interval {shown}{unit}"
 
 
+def hit_words(study: StudyConfig, overlap: float = 0.5) -> str:
+    """From when on a detection is a hit, in words.
+
+    Args:
+        overlap: that objects must be worth (``objects.matching.OverlapPairs``).
+    """
+    if study.task.kind == "points":
+        return f"centres at most {2 * (1 - overlap) * study.evaluation.point_um:g} µm away"
+    return f"an IoU of at least {overlap:g}"
+
+
 def answer_measure(study: StudyConfig) -> str:
     """The measure that the answer speaks of: AJI where objects that touch are to be kept apart, else Dice."""
     return "aji" if study.task.kind == "instances" else PRIMARY

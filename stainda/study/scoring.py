@@ -172,13 +172,14 @@ def _records(applied: _Applied, truth: _Truth, request: JobRequest, where: Mappi
         task.classes,
         applied.objects,
         truth.shapes,
-        iou=request.evaluation.iou,
+        iou=request.evaluation.overlap(task.kind),
         threshold=applied.predictor.threshold,
         ignored=truth.ignored,
         um_per_px=None if probabilities.mpp is None else probabilities.mpp * probabilities.downsample,
         tissue=truth.tissue,
         point_px=applied.point_px(request.evaluation),
         instances=task.kind == "instances" or task.split_touching,
+        points=task.kind == "points",
     )
     return make_records(scores, **where)
 
@@ -214,7 +215,7 @@ class _Evidence:
                 applied.objects,
                 truth.shapes,
                 classes,
-                self.evaluation.iou,
+                self.evaluation.overlap(self.task.kind),
                 ignored=truth.ignored,
                 point_px=point_px,
             )

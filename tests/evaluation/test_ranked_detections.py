@@ -327,3 +327,21 @@ def test_finding_nothing_has_the_worst_value():
     assert false["hausdorff_95"] == 100.0 and false["precision"] == 0 and np.isnan(false["recall"])
     empty = score_slide(np.zeros_like(truth), np.zeros_like(truth), ("glomerulus",), um_per_px=2.0)
     assert all(np.isnan(one.value) for one in empty)
+
+
+@pytest.mark.parametrize(("patients", "kind"), [(8, "none"), (6, "none"), (3, "none")])
+def test_average_precision_without_the_patient_who_has_all_objects_does_not_exist(patients, kind):
+    """The seven others once gave an interval about nothing."""
+    table, _ = study_rows(patients, seeds=2)
+    first = table["patient"] == sorted(table["patient"].unique())[0]
+    table = table[first | ~table["kind"].isin(["hit", "missed"])]
+    table = table.assign(hits=table["hits"].where(first, 0.0))
+    found = dataset_precision(table, "ap50", EvaluationConfig())
+    assert np.isfinite(found.mean) and np.isnan([found.low, found.high]).all() and found.kind == kind
+    assert found.note == "all annotated objects are of one patient: no interval"
+
+
+def test_points_have_no_overlap_to_speak_of_on_empty_slides_either():
+    nothing, labels = shapes([]), np.zeros((10, 10), np.uint8)
+    scores = score_slide(labels, labels, ("glomerulus",), nothing, nothing, point_px=5.0, points=True)
+    assert not {"aji", "panoptic_quality"} & {one.measure for one in scores}

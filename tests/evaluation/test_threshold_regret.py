@@ -37,7 +37,8 @@ def tables(slides: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]], thresho
 
 
 def dice(shares: np.ndarray, truth: np.ndarray, label: int, threshold: float) -> float:
-    called, used = labels_from_probabilities(shares, threshold) == label, truth != 255
+    """Of the first of two classes, the threshold of the second being 0.5."""
+    called, used = labels_from_probabilities(shares, (threshold, 0.5)) == label, truth != 255
     hits = (called & (truth == label) & used).sum()
     return float(2 * hits / ((called & used).sum() + ((truth == label) & used).sum()))
 
@@ -81,3 +82,26 @@ def test_a_threshold_between_those_tried_can_be_the_best_and_loses_nothing():
 def test_tables_of_an_earlier_version_say_nothing():
     pixels, records = tables({("B", "p"): slide(0, 0.0)}, 0.5)
     assert threshold_regret(pixels.drop(columns=["own", "other"]), records).trainings.empty
+
+
+@pytest.mark.parametrize(("limits", "least"), [((0.9, 0.5), 0.4), ((0.5, 0.35), 0.4), ((0.6, 0.6), 0.3)])
+def test_of_several_classes_the_best_threshold_is_that_of_trying_them_all_with_the_others_in_use(limits, least):
+    """A pixel whose most probable class misses its own threshold may be called the second one."""
+    rng = np.random.default_rng(7)
+    truth = np.zeros((40, 40), np.uint8)
+    truth[:20], truth[20:30] = 2, 1
+    shares = rng.uniform(0.01, 0.1, (2, 40, 40))
+    shares[0, :20], shares[1, :20] = rng.uniform(0.42, 0.58, (20, 40)), rng.uniform(least, 0.42, (20, 40))
+    shares[0, 20:30] = rng.uniform(0.4, 0.99, (10, 40))
+    where = {"strategy": "s", "trial": 0, "seed": 1, "job": "j", "checkpoint": "best", "stain": "PAS", "centre": "A",
+             "domain": "PAS@A", "patient": "p", "slide": "p_PAS", "split": "test", "study": "x"}  # fmt: skip
+    rows = pd.DataFrame(probability_rows(shares, truth, ("a", "b"), where, None, limits))
+    records = make_records([one for one in score_slide(shares, truth, ("a", "b"), threshold=limits)], **where)
+    found = threshold_regret(rows, records).trainings.set_index("class")
+    for index, name in enumerate(("a", "b")):
+        tried = []
+        for limit in np.arange(1, 20) / 20:
+            own = [limit if at == index else other for at, other in enumerate(limits)]
+            scores = score_slide(shares, truth, ("a", "b"), threshold=own)
+            tried.append(next(one.value for one in scores if one.measure == "dice" and one.cls == name))
+        assert found.loc[name, "best_dice"] == pytest.approx(max(max(tried), found.loc[name, "dice"]))

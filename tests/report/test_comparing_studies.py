@@ -84,7 +84,7 @@ def test_other_patients_are_not_paired(pair):
     ("change", "words"),
     [
         (lambda study: study["task"].update(classes=["tubule"]), "finds tubule"),
-        (lambda study: study["evaluation"].update(iou=0.3), "overlap of 0.3"),
+        (lambda study: study["evaluation"].update(iou=0.3), "hit by an IoU of at least 0.3"),
         (lambda study: study.update(domain=["stain"]), "domains of second are stain"),
     ],
 )
@@ -118,3 +118,23 @@ def test_the_page_holds_the_numbers_and_replaces_only_its_own_folder(pair, tmp_p
     with pytest.raises(StaindaError, match="other files"):
         make_comparison(pair, busy)
     assert (busy / "thesis.txt").read_text() == "mine"
+
+
+def test_studies_in_which_every_domain_teaches_are_paired_on_these(pair, tmp_path):
+    """They have no targets; the page once ended in a traceback, and nothing was paired."""
+    for run in pair:
+        shutil.copytree(run, tmp_path / f"pooled_{run.name}")
+    pooled = [tmp_path / f"pooled_{run.name}" for run in pair]
+    for run in pooled:
+        values = yaml.safe_load((run / "study.yaml").read_text())
+        values["protocol"] |= {"scheme": "pooled", "sources": []}
+        (run / "study.yaml").write_text(yaml.safe_dump(values))
+    found = compare_runs(pooled)
+    assert set(found.overall["domain"]) == {"all sources"}
+    rows = found.paired.set_index("strategy")
+    assert set(rows["domain"]) == {"CD68@A + PAS@A + SR@A"}
+    assert rows.loc["dann", "difference"] < 0 and rows.loc["dann", "n_patients"] == 8
+    page = make_comparison(pooled, tmp_path / "page").read_text(encoding="utf-8")
+    assert "each study's own domains" in page or "each study&#39;s own domains" in page
+    with pytest.raises(StaindaError, match="every domain teaches"):
+        compare_runs([pair[0], pooled[1]])

@@ -28,6 +28,7 @@ from stainda.report.figure_registry import kind as kind_of
 from stainda.report.loading import load_run
 from stainda.report.study_view import NotDrawable
 from stainda.study.pooled_tables import write_pooled_tables
+from stainda.study.rotating import rotation_seed
 
 NAMES = ("source_only", "dann", "oracle")
 Scores = Mapping[tuple[str, str], tuple[float, ...]]
@@ -333,6 +334,24 @@ def test_two_roots_are_compared_by_pairs_and_a_root_with_a_run_is_refused(root, 
     assert "rotation" in Reader(make_comparison([root, other], tmp_path / "both")).text
     with pytest.raises(RecordError, match=r"a study of one rotation.*a study of several rotations \(all_pairs\)"):
         compare_runs([root, root / "rotations" / "PAS@A"])
+
+
+def test_trainings_are_paired_by_number_where_each_rotation_has_seeds_of_its_own(root, tmp_path):
+    """As in every real study; a score of every seed was once wanted in every cell, and nothing was paired."""
+    roots = []
+    for name, more in (("first", 0.0), ("second", 0.1)):
+        folder = shutil.copytree(root, tmp_path / name)
+        for of_rotation, scores in (("PAS@A", FROM_A), ("PAS@B", FROM_B)):
+            changed = {key: (base, dann - more, top) for key, (base, dann, top) in scores.items()}
+            rows = pd.DataFrame(_records(_rotation(of_rotation, of_rotation, "", changed)))
+            seed = rotation_seed(1, of_rotation)
+            write_records(as_records(rows.assign(seed=seed)), folder / "rotations" / of_rotation / "records.parquet")
+            trials = pd.read_csv(folder / "rotations" / of_rotation / "trials.csv").assign(seed=seed)
+            trials.to_csv(folder / "rotations" / of_rotation / "trials.csv", index=False)
+        roots.append(folder)
+    rows = compare_runs(roots).paired.set_index("strategy")
+    assert rows.loc["dann", "difference"] == pytest.approx(-0.1) and rows.loc["dann", "n_patients"] == 3
+    assert rows.loc["source_only", "difference"] == 0
 
 
 def test_a_study_of_one_rotation_is_a_list_of_one(small):

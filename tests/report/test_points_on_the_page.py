@@ -12,6 +12,7 @@ from stainda.evaluation import analyse, one_rotation
 from stainda.names import file_name
 from stainda.report.gallery import POINT_RADIUS, make_gallery
 from stainda.report.loading import load_run
+from stainda.report.summary_text import hit_words
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +55,25 @@ def test_without_a_pixel_size_annotated_points_count_neither_way(run, tmp_path):
     pd.read_csv(tmp_path / "run" / "cohort.csv").assign(mpp="").to_csv(tmp_path / "run" / "cohort.csv", index=False)
     texts, _ = counts(load_run(tmp_path / "run"))
     assert texts == {"0 hit, 0 missed, 2 false"}, "as in the scores: they count neither way"
+
+
+def test_detections_in_an_ignored_region_count_neither_way(run, tmp_path):
+    """As in the scores; the pictures once called them false."""
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    cls = run.study.task.classes[0]
+    places = run.fields.set_index("slide")
+    for slide in run.cohort["slide"]:
+        x, y = places.loc[slide, "x"] + 30, places.loc[slide, "y"] + 30
+        truth = make_shapes(
+            [Point(x, y), Point(x + 60, y), Point(x, y + 60).buffer(8)], [cls, cls, "Ignore*"], id=["a", "b", "i"]
+        )
+        write_geojson(truth, folder / "annotations" / "own" / f"{file_name(slide)}.geojson")
+    texts, _ = counts(load_run(folder))
+    assert texts == {"1 hit, 1 missed, 0 false"}
+
+
+def test_points_are_said_to_be_hit_by_distance(run):
+    study = run.study.model_copy(update={"task": run.study.task.model_copy(update={"kind": "points"})})
+    assert hit_words(study) == "centres at most 10 µm away" and hit_words(study, 0.75) == "centres at most 5 µm away"
+    assert hit_words(run.study) == "an IoU of at least 0.5"
+    assert study.evaluation.model_copy(update={"iou": 0.7}).overlap("points") == 0.5

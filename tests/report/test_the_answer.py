@@ -52,8 +52,13 @@ def test_a_ceiling_below_a_strategy_is_called_none_and_no_share_of_the_gap_is_gi
     assert len(within) == 1 and "closes most" in within[0].text
 
 
-def said(monkeypatch, gains: dict[str, tuple[float, float]], n: int = 14, run=RUN) -> list[str]:
-    """Sentences for strategies with these differences from the baseline and p after Holm, of 14 patients."""
+def said(
+    monkeypatch, gains: dict[str, tuple[float, float]], n: int = 14, run=RUN, means: dict[str, float] | None = None
+) -> list[str]:
+    """Sentences for strategies with these differences from the baseline and p after Holm, of 14 patients.
+
+    ``means``: over all that a strategy has, where these are others than those of its gain.
+    """
     for module in (answer, summary_text):
         monkeypatch.setattr(module, "headline", lambda table, *_: table)
     common = {"domain": ALL_TARGETS, "family": "overall", "n_patients": n, "n_seeds": 3, "interval_kind": "interval"}
@@ -63,19 +68,18 @@ def said(monkeypatch, gains: dict[str, tuple[float, float]], n: int = 14, run=RU
             for name, (gain, p) in gains.items()
         ]
     )
-    means = {"plain": 0.79} | {name: 0.79 + gain for name, (gain, _) in gains.items()}
+    common_means = {"plain": 0.79} | {name: 0.79 + gain for name, (gain, _) in gains.items()}
     without = pd.DataFrame(
-        [{"mean": mean, "low": np.nan, "high": np.nan, "interval_kind": "none"} for mean in means.values()],
-        index=list(means),
-    )
-    patients = pd.DataFrame(
         [
-            {"domain": ALL_TARGETS, "patient": f"P{number}", "strategy": name, "value": mean + 0.001 * number}
-            for name, mean in means.items()
-            for number in range(n)
-        ]
+            {"mean": mean, "low": np.nan, "high": np.nan, "interval_kind": "none"}
+            for mean in (common_means | (means or {})).values()
+        ],
+        index=list(common_means),
     )
-    analysis = SimpleNamespace(differences=differences, patients=patients)
+    shifts = np.linspace(-0.01, 0.01, n)
+    analysis = SimpleNamespace(
+        differences=differences, on_common_cells=lambda names, _: [common_means[name] + shifts for name in names]
+    )
     return [one.text for one in answer._best_against_baseline(run, analysis, without, n)]
 
 
@@ -105,6 +109,13 @@ def test_the_highest_mean_alone(monkeypatch, p):
     assert found[0].startswith(first)
     assert ("the largest margin" in found[1]) == (p < 0.05)
     assert found[2] == "Shown to be worse than Plain: Grey (−0.03)."
+
+
+def test_what_gains_most_is_not_said_to_score_highest_where_another_has_the_higher_mean(monkeypatch):
+    """Means are of what each has, gains of what both have; the scores shown are those of the gain."""
+    found = said(monkeypatch, {"macenko": (0.2, 0.2), "grey": (0.1, 0.3)}, means={"macenko": 0.6, "grey": 0.9})
+    assert found[0].startswith("Macenko has the largest gain over Plain (0.99 against 0.79 for the baseline), but no")
+    assert found[1].endswith("all 14 patients scored higher.")
 
 
 def test_several_that_were_shown(monkeypatch):

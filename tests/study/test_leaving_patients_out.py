@@ -115,3 +115,21 @@ def test_differences_are_to_the_training_of_the_same_seed():
     overall = found[found["domain"] == "all targets"].set_index(["without", "seed"])
     assert overall.loc[("", 1), "dice"] == 0.75 and overall.loc[("", 2), "dice"] == 0.5
     assert overall.loc[("X", 1), "dice"] == 0.25 and overall.loc[("X", 1), "difference"] == -0.5
+
+
+def test_differences_are_over_the_domains_that_both_trainings_have():
+    """A section without objects, on which one training alone found something, once cost all of its Dice."""
+
+    def rows(false: int) -> pd.DataFrame:
+        made = [
+            {**dict.fromkeys(RECORD_COLUMNS, ""), "strategy": "plain", "seed": 1, "checkpoint": "best",
+             "domain": domain, "patient": patient, "slide": patient + domain, "split": "test", "class": "g",
+             "measure": "dice", "value": np.nan, "tp": tp, "fp": fp, "fn": fn}
+            for patient in ("p", "q") for domain, (tp, fp, fn) in {"B": (8, 2, 2), "C": (0, false, 0)}.items()
+        ]  # fmt: skip
+        return pd.DataFrame(made)
+
+    found = leave_one_out(rows(0), rows(3).assign(without="X"), {"B", "C"}, 1).set_index(["without", "domain"])
+    assert found.loc[("X", "all targets"), "dice"] == pytest.approx(0.4)
+    assert found.loc[("X", "all targets"), "difference"] == found.loc[("X", "B"), "difference"] == 0
+    assert np.isnan(found.loc[("X", "C"), "difference"]) and found.loc[("X", "C"), "dice"] == 0
