@@ -26,12 +26,15 @@ ROOT = Path(__file__).parents[1]
 
 
 def aligning() -> list[str]:
-    """Strategies that align with unlabelled targets and learn from source labels alone."""
+    """Strategies of segmentation that align with unlabelled targets and learn from source labels alone."""
     built = {name: build(load_strategy(name)) for name in sorted(available("strategies"))}
     return [
         name
         for name, one in built.items()
-        if one.align.adds_loss and one.labels.name == "source" and not one.align.needs_pairs
+        if "segmentation" in one.align.tasks
+        and one.align.adds_loss
+        and one.labels.name == "source"
+        and not one.align.needs_pairs
         if one.align.grouping is None  # these compare several sources, and here is one
     ]
 

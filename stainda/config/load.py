@@ -201,7 +201,10 @@ def _place_of_run(named: str, near: Path) -> Path:
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Put ``key=value`` overrides into a parsed study; each replaces the whole entry, its search range included."""
+    """Put ``key=value`` overrides into a parsed study; each replaces the whole entry, its search range included.
+
+    A name in ``strategies=[...]`` is the strategy of the study that has it, where there is one.
+    """
     out = dict(raw)
     for text in overrides:
         key, equals, value = text.partition("=")
@@ -211,4 +214,13 @@ def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[st
         if rest and head in _NAMED and isinstance(out.get(head), str):
             out[head] = {"from": out[head]}  # model.params.width=16 changes the model that is named
         out = set_path(out, key.strip(), parse_value(value, f"override {text!r}"))
+        if key.strip() == "strategies" and isinstance(out["strategies"], list):
+            out["strategies"] = [_own_strategy(raw, named) for named in out["strategies"]]
     return out
+
+
+def _own_strategy(raw: Mapping[str, Any], named: Any) -> Any:
+    """The entry of this name in the study file; else what is given."""
+    entries = raw.get("strategies")
+    own = [entry for entry in entries or () if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return next((entry for entry in own if isinstance(named, str) and entry.get("name") == named), named)

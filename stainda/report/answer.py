@@ -147,7 +147,8 @@ def _best_against_baseline(run: LoadedRun, analysis: Analysis, without: pd.DataF
     top = rows.loc[best]
     name, base = run.label(best), run.label(study.baseline)
     leader = shown_to_be_better(rows, alpha)
-    means = {one: analysis.on_common_cells((one, study.baseline), measure) for one in {best, leader} - {None}}
+    named = [str(best)] + ([leader] if leader is not None else [])
+    means = {strategy: analysis.on_common_cells((strategy, study.baseline), measure) for strategy in named}
     led = "scored highest" if without["mean"].idxmax() == best else f"has the largest gain over {base}"
 
     def paired(strategy: str) -> str:

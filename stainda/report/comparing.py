@@ -88,7 +88,7 @@ def refuse_unlike(views: Sequence[StudyView]) -> None:
             faults.append(
                 f"{name} finds {listed(theirs.task.classes)}, {first.folder.name} {listed(mine.task.classes)}"
             )
-        hits = [hit_words(one, one.evaluation.overlap(one.task.kind)) for one in (theirs, mine)]
+        hits = [hit_words(study, study.evaluation.overlap(study.task.kind)) for study in (theirs, mine)]
         if hits[0] != hits[1]:
             faults.append(f"objects of {name} are hit by {hits[0]}, those of {first.folder.name} by {hits[1]}")
         kinds = [kind_of_study(view) for view in (seen, views[0])]
@@ -135,10 +135,11 @@ def _pair(first: Study, second: Study, measure: str, selection: str) -> tuple[pd
     strategies = [name for name in first.view.look.order if name in set(second.view.look.order)]
     if alike.empty or not strategies:
         return empty, facts
-    asked = set.intersection(*(set(one.view.analysis.targets or one.view.analysis.sources) for one in (first, second)))
+    analyses = [study.view.analysis for study in (first, second)]
+    wanted = set.intersection(*(set(analysis.targets or analysis.sources) for analysis in analyses))
     cubes = [score_cube(frame[frame["slide"].isin(alike["slide"])], measure) for frame in tables]
     patients = [name for name in cubes[0].patients if name in cubes[1].patients]
-    domains = [name for name in cubes[0].domains if name in cubes[1].domains and name in asked]
+    domains = [name for name in cubes[0].domains if name in cubes[1].domains and name in wanted]
     strategies = [name for name in strategies if all(name in cube.strategies for cube in cubes)]
     if not patients or not domains or not strategies:
         return empty, facts

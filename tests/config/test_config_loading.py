@@ -170,3 +170,12 @@ def test_a_study_extends_another(tmp_path):
     small.write_text("extends: ../bsae.yaml\n")
     with pytest.raises(ConfigError, match=r"does not exist\. Did you mean 'base.yaml'"):
         load_study(small)
+
+
+def test_strategies_that_a_study_defines_can_be_picked_by_name():
+    own = {"from": "source_only", "name": "watershed", "instances": "watershed"}
+    raw = {"study": "s", "strategies": [own, "dann"]}
+    picked = apply_overrides(raw, ["strategies=[watershed, adabn]"])["strategies"]
+    assert picked == [own, "adabn"] and raw["strategies"] == [own, "dann"]
+    found = load_study("studies/monuseg_instances.yaml", ["strategies=[watershed, mask_rcnn]"])
+    assert [strategy.title for strategy in found.strategies] == ["watershed", "Mask R-CNN"]
