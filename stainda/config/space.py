@@ -39,6 +39,12 @@ class SearchRange(BaseModel):
             raise ValueError("a logarithmic range needs low > 0")
         return self
 
+    def __str__(self) -> str:
+        if self.choices is not None:
+            return f"one of {', '.join(map(str, self.choices))}"
+        step = f" in steps of {self.step:g}" if self.step else ""
+        return f"{self.low:g} to {self.high:g}{step}"
+
     def contains(self, value: Any) -> bool:
         if self.choices is not None:
             return value in self.choices

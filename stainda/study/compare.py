@@ -334,7 +334,7 @@ class _Comparison:
     # settings ----------------------------------------------------------------------------------------------------
 
     def _course(self, strategy: StrategyConfig) -> _Course:
-        space = {**self.config.space, **strategy.space}
+        space = self.config.searched(strategy)
         defaults = {path: value_at(self.config, strategy, path) for path in space}
         fixed = self.job(strategy, defaults, self.config.seed).hash  # what does not change trainings keeps their search
         ranges = {path: values.model_dump() for path, values in space.items()}
