@@ -2,12 +2,15 @@
 
 import pytest
 
-from stainda.config import SearchRange
+from stainda.config import SearchConfig, SearchRange
 from stainda.config.load import build_study
+from stainda.config.space import split_space
 from stainda.errors import ConfigError
 from stainda.study.budget import budgets
 from stainda.study.plan import plan_study
+from stainda.study.search import StrategySearch
 from stainda.study.setting_paths import value_at
+from stainda.study.storage import sqlite_address
 
 RATE = {"default": 1e-3, "low": 1e-4, "high": 1e-2, "log": True}
 
@@ -18,6 +21,18 @@ def study(tmp_path, strategies, **values):
         "patches": {"mpp": 4.0}, "recipe": {"name": "mine", "model": "unet_small"}, "strategies": strategies, **values,
     }  # fmt: skip
     return build_study(raw, tmp_path / "absent.yaml")
+
+
+def tried(place, space, defaults, trials=8):
+    """The values of every trial of a search, the default first."""
+    config = SearchConfig(trials=trials, sampler="random")
+    search = StrategySearch("x", space, defaults, config, 1, sqlite_address(place / "search.db"))
+    drawn = []
+    for index in range(trials):
+        drawn.append(search.suggest(index))
+        search.tell(index, drawn[-1], 0.1 * index, f"job{index}")
+    assert all(space[path].contains(value) for params in drawn for path, value in params.items())
+    return drawn
 
 
 def defaults_of(config, name):
@@ -45,3 +60,24 @@ def test_a_default_outside_its_range_is_refused_before_the_start(tmp_path):
     with pytest.raises(ConfigError) as refused:
         plan_study(config)
     assert "source_only: training.learning_rate is 0.001" in str(refused.value) and "2 to 3" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "inside"),
+    [
+        ({"default": 0.3, "low": 0, "high": 1, "step": 0.1}, True),
+        ({"default": 0.25, "low": 0, "high": 1, "step": 0.1}, False),
+        ({"default": 4, "low": 1, "high": 9, "step": 2}, False),
+        ({"default": 5, "low": 1, "high": 9, "step": 2}, True),
+        ({"default": 0.95, "low": 0.05, "high": 1.0, "step": 0.1}, True),
+        ({"default": 1.0, "low": 0.05, "high": 1.0, "step": 0.1}, False),
+    ],
+)
+def test_a_default_lies_on_the_grid_of_its_range(values, inside, tmp_path):
+    """As Optuna sees it, which refuses the first trial otherwise, after it is trained."""
+    if not inside:
+        with pytest.raises(ConfigError, match="outside its own search range, .* in steps of"):
+            split_space({"w": values})
+        return
+    plain, space = split_space({"w": values})
+    tried(tmp_path, space, plain)
