@@ -28,7 +28,15 @@ class SearchRange(BaseModel):
     log: bool = False
     step: float | None = None
     choices: tuple[Any, ...] | None = None
-    integer: bool = False
+    integer: bool = False  # of a whole default; one with fractional ends or step is not
+
+    @model_validator(mode="before")
+    @classmethod
+    def _integer_of_whole_numbers(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("integer"):
+            limits = [value[key] for key in ("low", "high", "step") if isinstance(value.get(key), int | float)]
+            return {**value, "integer": all(float(limit).is_integer() for limit in limits)}
+        return value
 
     @model_validator(mode="after")
     def _complete(self) -> SearchRange:

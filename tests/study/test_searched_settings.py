@@ -81,3 +81,24 @@ def test_a_default_lies_on_the_grid_of_its_range(values, inside, tmp_path):
         return
     plain, space = split_space({"w": values})
     tried(tmp_path, space, plain)
+
+
+@pytest.mark.parametrize(
+    ("values", "whole"),
+    [
+        ({"default": 1, "low": 0.1, "high": 10, "log": True}, False),
+        ({"default": 1, "low": 0.5, "high": 2.5}, False),
+        ({"default": 1, "low": 0, "high": 2, "step": 0.5}, False),
+        ({"default": 4, "low": 1.0, "high": 9}, True),
+        ({"default": 1.0, "low": 1, "high": 9}, False),
+    ],
+)
+def test_whole_numbers_are_searched_where_default_and_limits_are_whole(values, whole, tmp_path):
+    plain, space = split_space({"w": values})
+    assert space["w"].integer == whole
+    assert SearchRange.model_validate({**space["w"].model_dump(), "integer": isinstance(values["default"], int)}) == (
+        space["w"]
+    ), "a resolved study of an earlier version"
+    drawn = [params["w"] for params in tried(tmp_path, space, plain)]
+    assert drawn[0] == values["default"] and len(set(drawn)) > 2
+    assert all(float(value).is_integer() for value in drawn) == whole
