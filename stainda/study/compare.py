@@ -30,7 +30,7 @@ from stainda.study.leaving_out import teachers
 from stainda.study.pruning import EarlierTrial, Pruning, read_curve
 from stainda.study.search import StrategySearch
 from stainda.study.search_tables import write_search_tables
-from stainda.study.setting_paths import value_at
+from stainda.study.setting_paths import value_at, with_drawn
 from stainda.study.shared_workers import LOOK_SECONDS, SharedWorkers, run_shared
 from stainda.study.sharing import SharedFolder
 from stainda.study.starts import Starts
@@ -348,7 +348,7 @@ class _Comparison:
         from stainda.instances import task_for
         from stainda.training import Job, resolve_start
 
-        changed, training = strategy.with_values(params), self._training(strategy, params)
+        changed, training = with_drawn(self.config, strategy, params), self._training(strategy, params)
         return self.starts.of(Job(
             study=self.config.study,
             strategy=changed.model_copy(update={"space": {}, "model": None, "instances": None}),
@@ -376,7 +376,7 @@ class _Comparison:
         from stainda.training import resolve_training
 
         drawn = {path: value for path, value in params.items() if path.startswith("training.")}
-        return resolve_training(self.config.training, strategy.with_values(drawn))
+        return resolve_training(self.config.training, with_drawn(self.config, strategy, drawn))
 
 
 def sections_to_score(cohort: Cohort, roles: Roles) -> Cohort:

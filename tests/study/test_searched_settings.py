@@ -9,8 +9,9 @@ from stainda.errors import ConfigError
 from stainda.study.budget import budgets
 from stainda.study.plan import plan_study
 from stainda.study.search import StrategySearch
-from stainda.study.setting_paths import value_at
+from stainda.study.setting_paths import value_at, with_drawn
 from stainda.study.storage import sqlite_address
+from stainda.training import resolve_training
 
 RATE = {"default": 1e-3, "low": 1e-4, "high": 1e-2, "log": True}
 
@@ -102,3 +103,27 @@ def test_whole_numbers_are_searched_where_default_and_limits_are_whole(values, w
     drawn = [params["w"] for params in tried(tmp_path, space, plain)]
     assert drawn[0] == values["default"] and len(set(drawn)) > 2
     assert all(float(value).is_integer() for value in drawn) == whole
+
+
+def test_a_nested_setting_of_the_loop_is_searched_and_the_rest_of_it_stays(tmp_path):
+    cooler = {"name": "simclr", "temperature": {"default": 0.1, "low": 0.05, "high": 0.5}, "epochs": 3}
+    strategies = [
+        "source_only",
+        {"from": "source_only", "name": "cool", "training": {"init": cooler}},
+        {"from": "source_only", "name": "whole", "training": {"train": "all"}},
+    ]
+    blocks = {"default": 2, "low": 1, "high": 4}
+    config = study(tmp_path, strategies, training={"train": {"mode": "last_n", "blocks": blocks}})
+    assert defaults_of(config, "source_only") == {"training.train.blocks": 2}
+    assert defaults_of(config, "cool") == {"training.train.blocks": 2, "training.init.temperature": 0.1}
+    assert defaults_of(config, "whole") == {}
+
+    def drawn(name, params):
+        return resolve_training(config.training, with_drawn(config, config.strategy(name), params))
+
+    assert drawn("source_only", {}) == drawn("source_only", {"training.train.blocks": 2})
+    assert str(drawn("source_only", {"training.train.blocks": 3}).train) == "last_n (blocks 3)"
+    found = drawn("cool", {"training.train.blocks": 4, "training.init.temperature": 0.3})
+    assert (found.train.mode, found.train.blocks) == ("last_n", 4)
+    assert (found.init.name, found.init.temperature, found.init.epochs) == ("simclr", 0.3, 3)
+    plan_study(config)
