@@ -248,7 +248,7 @@ class StudyConfig(Frozen):
         return str(strategy.training.get("start", self.training.start))
 
     def searched(self, strategy: StrategyConfig) -> dict[str, SearchRange]:
-        """Search ranges of a strategy by dotted path: the study's, but of what the strategy sets itself, and its own."""
+        """Search ranges of a strategy by dotted path: its own, and the study's of what it does not set itself."""
         shared = {
             path: values
             for path, values in self.space.items()

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from stainda.errors import ConfigError
 
-
 _ON_GRID = 1e-8
 """Steps that a value may lie off a grid by rounding; Optuna allows as much."""
 

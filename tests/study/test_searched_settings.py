@@ -77,7 +77,7 @@ def test_a_default_outside_its_range_is_refused_before_the_start(tmp_path):
 def test_a_default_lies_on_the_grid_of_its_range(values, inside, tmp_path):
     """As Optuna sees it, which refuses the first trial otherwise, after it is trained."""
     if not inside:
-        with pytest.raises(ConfigError, match="outside its own search range, .* in steps of"):
+        with pytest.raises(ConfigError, match=r"outside its own search range, .* in steps of"):
             split_space({"w": values})
         return
     plain, space = split_space({"w": values})
@@ -97,8 +97,9 @@ def test_a_default_lies_on_the_grid_of_its_range(values, inside, tmp_path):
 def test_whole_numbers_are_searched_where_default_and_limits_are_whole(values, whole, tmp_path):
     plain, space = split_space({"w": values})
     assert space["w"].integer == whole
-    assert SearchRange.model_validate({**space["w"].model_dump(), "integer": isinstance(values["default"], int)}) == (
-        space["w"]
+    assert (
+        SearchRange.model_validate({**space["w"].model_dump(), "integer": isinstance(values["default"], int)})
+        == (space["w"])
     ), "a resolved study of an earlier version"
     drawn = [params["w"] for params in tried(tmp_path, space, plain)]
     assert drawn[0] == values["default"] and len(set(drawn)) > 2
