@@ -165,18 +165,19 @@ class StrategySearch:
         pruned: Mapping[int, float] | None = None,
     ) -> None:
         """Store a trial that has ended; telling it again changes nothing, except that one which failed before (no
-        memory, no GPU) or was pruned may be completed.
+        memory, no GPU) or was pruned may be completed, and that a completed one may have other values now: its job was
+        scored anew.
 
         Args:
             value: of every objective; ``None``: failed with ``reason``, or pruned.
             pruned: scores by epoch of a trial that was pruned after the last of them.
         """
         known = self._by_index().get(index)
-        if known is not None and (value is None or known.state == _state("COMPLETE")):
+        values = None if value is None else [value] if isinstance(value, int | float) else list(value)
+        if known is not None and (values is None or known.values == values):
             return
         with _quiet_optuna() as optuna, storage_errors(self._address):
-            name = "COMPLETE" if value is not None else "FAIL" if pruned is None else "PRUNED"
-            values = None if value is None else [value] if isinstance(value, int | float) else list(value)
+            name = "COMPLETE" if values is not None else "FAIL" if pruned is None else "PRUNED"
             self._stored.add_trial(
                 optuna.trial.create_trial(
                     state=_state(name),
@@ -228,6 +229,7 @@ class StrategySearch:
             return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
     def _by_index(self) -> dict[int, Any]:
+        """Every trial once: completed before pruned before failed, and of those that were completed the newest."""
         result: dict[int, Any] = {}
         order = [_state(name) for name in ("COMPLETE", "PRUNED", "FAIL")]
         with storage_errors(self._address):
@@ -235,7 +237,8 @@ class StrategySearch:
         for trial in trials:
             if "index" in trial.user_attrs:
                 earlier = result.get(trial.user_attrs["index"])
-                if earlier is None or order.index(trial.state) < order.index(earlier.state):
+                newest = trial.state == _state("COMPLETE")
+                if earlier is None or order.index(trial.state) < order.index(earlier.state) + newest:
                     result[trial.user_attrs["index"]] = trial
         return dict(sorted(result.items()))
 
