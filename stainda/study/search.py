@@ -163,6 +163,8 @@ class StrategySearch:
         job: str,
         reason: str | None = None,
         pruned: Mapping[int, float] | None = None,
+        *,
+        grounds: Mapping[str, Any] | None = None,
     ) -> None:
         """Store a trial that has ended; telling it again changes nothing, except that one which failed before (no
         memory, no GPU) or was pruned may be completed, and that a completed one may have other values now: its job was
@@ -171,6 +173,7 @@ class StrategySearch:
         Args:
             value: of every objective; ``None``: failed with ``reason``, or pruned.
             pruned: scores by epoch of a trial that was pruned after the last of them.
+            grounds: why it was, and the key of that, for :meth:`pruned`.
         """
         known = self._by_index().get(index)
         values = None if value is None else [value] if isinstance(value, int | float) else list(value)
@@ -185,9 +188,26 @@ class StrategySearch:
                     distributions=self._distributions if name != "FAIL" else {},
                     values=values,
                     intermediate_values=dict(pruned or {}),
-                    user_attrs={"index": index, "job": job, "params": params, "reason": reason},
+                    user_attrs={
+                        "index": index,
+                        "job": job,
+                        "params": params,
+                        "reason": reason,
+                        **({} if grounds is None else {"pruned": dict(grounds)}),
+                    },
                 )
             )
+
+    def pruned(self, index: int, key: str) -> dict[str, Any] | None:
+        """What was written when trial ``index`` was pruned on the grounds ``key``; ``None`` where it was not.
+
+        It stays pruned where its job is complete by now: a later trial had the same settings, and was not pruned.
+        """
+        known = self._by_index().get(index)
+        if known is None or known.state != _state("PRUNED"):
+            return None
+        grounds = known.user_attrs.get("pruned") or {}
+        return dict(grounds) if grounds.get("key") == key else None
 
     def best(self) -> tuple[int, dict[str, Any]] | None:
         """Index and settings of the best trial (the earliest of equals); None if none was completed.
