@@ -55,6 +55,24 @@ def test_the_published_layout_becomes_a_manifest_that_reads(name, made):
     )
 
 
+@pytest.mark.parametrize("name", ["kpis", "monuseg", "camelyon17"])
+def test_folders_above_the_one_that_is_given_say_nothing_of_its_slides(name, made, tmp_path):
+    result, _ = made(name)
+    elsewhere = tmp_path / "center_4" / "normal" / "training data" / "MoNuSegTestData" / "test" / "download"
+    elsewhere.mkdir(parents=True)
+    MAKERS[name](elsewhere)
+    again = make_public_manifest(name, elsewhere, tmp_path / "again").sections
+    assert [(one.slide, one.patient, one.centre, one.split) for one in again] == [
+        (one.slide, one.patient, one.centre, one.split) for one in result.sections
+    ]
+
+
+def test_the_given_folder_may_be_that_of_one_disease_model(tmp_path):
+    MAKERS["kpis"](tmp_path)
+    result = make_public_manifest("kpis", tmp_path / "Task2_WSI_level" / "train" / "DN", tmp_path / "out")
+    assert [section.patient for section in result.sections] == ["DN_11-356"]
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_folder_of_something_else_is_refused_with_what_was_expected_and_found(name, tmp_path):
     (tmp_path / "other").mkdir()
