@@ -196,12 +196,21 @@ def _unlabelled_count(cohort: Cohort, roles: Roles, config: PatchConfig, task: T
         if section.slide in own:
             table = own[section.slide]
             chosen = table.geometry.values[table["class"].isin(task.classes).to_numpy(bool)]
-            with open_slide(section.path, section.mpp) as slide:
-                extent = config.size * working_downsample(slide, config, section.slide)
+            extent = config.size * _downsample(section, config)
             objects = sum(object_weight(shape, extent) for shape in chosen if shape is not None)
             around = min(objects * config.per_object, config.max_per_slide)
             counts.append(around * (1 + config.negatives_per_object))
     return max(config.min_per_slide, round(float(np.mean(counts))) if counts else 0)
+
+
+def _downsample(section: Section, config: PatchConfig) -> float:
+    """Level-0 pixels per pixel of a patch; the slide is opened only where neither settings nor manifest tell."""
+    if config.downsample is not None:
+        return config.downsample
+    if config.mpp and section.mpp:
+        return config.mpp / section.mpp
+    with open_slide(section.path) as slide:
+        return working_downsample(slide, config, section.slide)
 
 
 def _cut(jobs: Sequence[SlideJob], pool: OpenPool | None, retries: int, progress: Progress) -> list[CutSlide]:

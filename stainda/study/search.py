@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -177,7 +178,7 @@ class StrategySearch:
         """
         known = self._by_index().get(index)
         values = None if value is None else [value] if isinstance(value, int | float) else list(value)
-        if known is not None and (values is None or known.values == values):
+        if known is not None and (values is None or _same(known.values, values)):
             return
         with _quiet_optuna() as optuna, storage_errors(self._address):
             name = "COMPLETE" if values is not None else "FAIL" if pruned is None else "PRUNED"
@@ -280,6 +281,11 @@ def _state(name: str) -> TrialState:
     import optuna
 
     return optuna.trial.TrialState[name]
+
+
+def _same(stored: Sequence[float] | None, values: Sequence[float]) -> bool:
+    """Whether a trial has these values; databases may round the last digit."""
+    return stored is not None and all(map(math.isclose, stored, values))
 
 
 def _ended(trial: FrozenTrial) -> bool:
