@@ -156,7 +156,7 @@ def _turns(cohort: Cohort, protocol: ProtocolConfig, teaches: Callable[[Section]
         turns = [_Turn(name, (name,), tuple(other for other in tested if other != name)) for name in may_teach]
         if not any(turn.targets for turn in turns):
             raise ConfigError(
-                f"protocol.targets names no domain to test but {may_teach[0]}, which is the only one that teaches",
+                f"protocol.targets leaves no domain to test for any source ({', '.join(may_teach)})",
                 file=cohort.source,
                 remedy="Widen protocol.targets or sources",
             )

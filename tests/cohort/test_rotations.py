@@ -140,7 +140,7 @@ def test_a_source_without_a_target_has_no_turn():
     )
     assert list(sources_left_out(bare, protocol)) == ["PAS@A", "SR@A", "SR@B"]
     assert sources_left_out(bare, ProtocolConfig(scheme="leave_one_centre_out")) == {}
-    with pytest.raises(ConfigError, match=r"targets names no domain to test but PAS@A"):
+    with pytest.raises(ConfigError, match=r"leaves no domain to test for any source \(PAS@A\)"):
         turns(ProtocolConfig(scheme="all_pairs", sources=("PAS@A",), targets=("PAS@A",)))
 
 
