@@ -233,8 +233,8 @@ def _same_content(sections: Sequence[Section]) -> list[list[Section]]:
 
     def alike(section: Section) -> object:
         resolved = section.path.resolve()
-        found = fingerprint(resolved) if counts[sizes[resolved]] > 1 else None
-        return resolved if found is None else tuple(found)
+        content = fingerprint(resolved) if counts[sizes[resolved]] > 1 else None
+        return resolved if content is None else tuple(content)
 
     groups = []
     for group in _grouped(sections, alike):
