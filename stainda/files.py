@@ -206,6 +206,28 @@ def _fingerprint(path: Path) -> tuple[Any, ...]:
     return size, digest.hexdigest()[:16]
 
 
+@read_once
+def whole_hash(path: Path) -> str:
+    """Hash of all that a file holds, and of the folder of the same name next to a MIRAX slide.
+
+    It reads the whole slide: for files of one :func:`fingerprint`, which are either copies or alike in its pieces.
+    """
+    digest = hashlib.sha256()
+    for file in [path, *_companions(path)]:
+        digest.update(f"{file.name if file != path else ''}|{file.stat().st_size}|".encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _companions(path: Path) -> list[Path]:
+    """Files of the folder in which MIRAX keeps the pixels of a slide."""
+    folder = path.with_suffix("")
+    mirax = path.suffix.lower() == ".mrxs" and folder.is_dir()
+    return sorted(file for file in folder.iterdir() if file.is_file()) if mirax else []
+
+
 def stable_hash(value: object, length: int = 12) -> str:
     """Hash of a JSON-like value, the same on every machine and in every process."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)

@@ -4,7 +4,7 @@ from stainda.cohort.guessing import Guess, guess_pattern
 from stainda.cohort.manifest import COLUMNS, Fault, ManifestReport, inspect_manifest, read_manifest, write_manifest
 from stainda.cohort.pseudonyms import Pseudonyms, pseudonymise
 from stainda.cohort.roles import Roles, check_annotated, resolve_roles
-from stainda.cohort.rotations import Rotation, cannot_teach, is_annotated, rotations
+from stainda.cohort.rotations import Rotation, is_annotated, rotations, sources_left_out
 from stainda.cohort.scan import Scan, find_sections, scan_folder
 from stainda.cohort.splits import assign_folds, assign_splits, check_no_leak
 from stainda.cohort.types import Cohort, Section, Split
@@ -23,7 +23,6 @@ __all__ = [
     "Split",
     "assign_folds",
     "assign_splits",
-    "cannot_teach",
     "check_annotated",
     "check_no_leak",
     "find_sections",
@@ -34,6 +33,7 @@ __all__ = [
     "read_manifest",
     "resolve_roles",
     "rotations",
+    "sources_left_out",
     "scan_folder",
     "write_manifest",
 ]

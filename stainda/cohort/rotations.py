@@ -41,6 +41,21 @@ class Rotation:
         return self.cohort.where(domains=used, splits=[split]).patients
 
 
+@dataclass(frozen=True)
+class _Turn:
+    """Sources and targets of one turn, folds left aside.
+
+    Attributes:
+        group: name of the turn.
+        left_out: every domain of the centre or stain that is left out, tested or not; empty in other schemes.
+    """
+
+    group: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    left_out: frozenset[str] = frozenset()
+
+
 def is_annotated(section: Section) -> bool:
     """Whether a section has annotations: it can teach a task of objects."""
     return section.annotations is not None
@@ -52,7 +67,7 @@ def rotations(
     """Every turn of a protocol, in the order of the cohort, each checked as a study of its own would be.
 
     A protocol that does not rotate gives one, named after its scheme. Domains without any section that teaches are only
-    ever targets.
+    ever targets. In ``all_pairs`` a source without a target has no turn (:func:`sources_left_out`).
 
     Args:
         teaches: whether a section has what is learned from: annotations, or in a study of labels of slides a label.
@@ -62,17 +77,18 @@ def rotations(
         LeakError: a patient or a slide file would be in two splits.
     """
     result = []
-    for group, sources, targets in _turns(cohort, protocol, teaches):
+    for turn in _turns(cohort, protocol, teaches):
+        pooled = protocol.scheme == "pooled"
         plain = protocol.model_copy(
             update={
-                "scheme": "pooled" if protocol.scheme == "pooled" else "one_to_all",
-                "sources": tuple(map(glob.escape, sources)),
-                "targets": tuple(map(glob.escape, targets)) or ("rest",),
+                "scheme": "pooled" if pooled else "one_to_all",
+                "sources": tuple(map(glob.escape, turn.sources)),
+                "targets": ("rest",) if pooled else tuple(map(glob.escape, turn.targets)),
                 "leave_out": ("*",), "left_out_patients": "split", "folds": None,
             }
         )  # fmt: skip
-        for fold, split in _split_cohorts(cohort, protocol, set(targets), seed):
-            name = f"{'' if group == ALL_FOLDS else group + '.'}fold_{fold}" if fold else group
+        for fold, split in _split_cohorts(cohort, protocol, turn.left_out, seed):
+            name = f"{'' if turn.group == ALL_FOLDS else turn.group + '.'}fold_{fold}" if fold else turn.group
             try:
                 check_no_leak(split)
                 roles = resolve_roles(split, plain)
@@ -84,21 +100,39 @@ def rotations(
                 raise type(error)(
                     f"rotation {name!r}: {error.message}", file=error.file, row=error.row, remedy=error.remedy
                 ) from error
-            result.append(Rotation(name, group, plain, split, roles))
+            result.append(Rotation(name, turn.group, plain, split, roles))
     return tuple(result)
 
 
-def cannot_teach(cohort: Cohort, teaches: Callable[[Section], bool] = is_annotated) -> tuple[str, ...]:
+def sources_left_out(
+    cohort: Cohort, protocol: ProtocolConfig, teaches: Callable[[Section], bool] = is_annotated
+) -> dict[str, str]:
+    """Domains that have no turn in ``all_pairs``, in cohort order, and why."""
+    if protocol.scheme != "all_pairs":
+        return {}
+    mute, tested = _cannot_teach(cohort, teaches), _tested(cohort, protocol)
+    reasons = {}
+    for name in cohort.domains:
+        if name in mute:
+            reasons[name] = "none of its sections is annotated"
+        elif name in cohort.matching(protocol.sources or ("*",)) and not set(tested) - {name}:
+            reasons[name] = "protocol.targets names no other domain to test it on"
+    return reasons
+
+
+def _cannot_teach(cohort: Cohort, teaches: Callable[[Section], bool]) -> tuple[str, ...]:
     """Domains of which no section is annotated, or has what else ``teaches``."""
     teaching = {cohort.domain(section) for section in cohort if teaches(section)}
     return tuple(name for name in cohort.domains if name not in teaching)
 
 
-def _turns(
-    cohort: Cohort, protocol: ProtocolConfig, teaches: Callable[[Section], bool]
-) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
-    """Name, sources and targets of every turn, folds left aside."""
-    mute = set(cannot_teach(cohort, teaches))
+def _tested(cohort: Cohort, protocol: ProtocolConfig) -> tuple[str, ...]:
+    return cohort.domains if "rest" in protocol.targets else cohort.matching(protocol.targets)
+
+
+def _turns(cohort: Cohort, protocol: ProtocolConfig, teaches: Callable[[Section], bool]) -> Iterator[_Turn]:
+    """Every turn, folds left aside."""
+    mute = set(_cannot_teach(cohort, teaches))
     _check_patterns(cohort.domains, (*protocol.sources, *protocol.targets), "domain", cohort)
     may_teach = tuple(name for name in cohort.matching(protocol.sources or ("*",)) if name not in mute)
     if not may_teach:
@@ -109,18 +143,24 @@ def _turns(
             file=cohort.source,
             remedy="Annotate slides of a source domain, or label them",
         )
-    tested = cohort.domains if "rest" in protocol.targets else cohort.matching(protocol.targets)
+    tested = _tested(cohort, protocol)
     if protocol.scheme in ("one_to_all", "pooled"):
         group = protocol.scheme if protocol.folds is None else ALL_FOLDS
         if protocol.scheme == "pooled":
-            yield group, may_teach, ()
+            yield _Turn(group, may_teach, ())
             return
         roles = resolve_roles(_unsplit(cohort), protocol, patients=False)
-        yield group, roles.sources, roles.targets
+        yield _Turn(group, roles.sources, roles.targets)
         return
     if protocol.scheme == "all_pairs":
-        for name in may_teach:
-            yield name, (name,), tuple(other for other in tested if other != name)
+        turns = [_Turn(name, (name,), tuple(other for other in tested if other != name)) for name in may_teach]
+        if not any(turn.targets for turn in turns):
+            raise ConfigError(
+                f"protocol.targets leaves no domain to test for any source ({', '.join(may_teach)})",
+                file=cohort.source,
+                remedy="Widen protocol.targets or sources",
+            )
+        yield from (turn for turn in turns if turn.targets)
         return
     key = {"leave_one_centre_out": "centre", "leave_one_stain_out": "stain"}[protocol.scheme]
     if key not in cohort.domain_keys:
@@ -150,11 +190,12 @@ def _turns(
                 file=cohort.source,
                 remedy="Widen protocol.sources or targets, or leave this one out of protocol.leave_out",
             )
-        yield f"without_{value}", sources, targets
+        left_out = frozenset(name for name in cohort.domains if value_of[name] == value)
+        yield _Turn(f"without_{value}", sources, targets, left_out)
 
 
 def _split_cohorts(
-    cohort: Cohort, protocol: ProtocolConfig, targets: set[str], seed: int
+    cohort: Cohort, protocol: ProtocolConfig, left_out: frozenset[str], seed: int
 ) -> Iterator[tuple[int | None, Cohort]]:
     """The cohort with its splits: once, or once for every fold (numbered from 1)."""
     within = protocol.split_within
@@ -165,7 +206,7 @@ def _split_cohorts(
         yield None, assign_splits(cohort, protocol.split, seed, within)
         return
     # patients seen in left-out domains only are tested; the shares are those of the others
-    outside = {section.patient for section in cohort if cohort.domain(section) not in targets}
+    outside = {section.patient for section in cohort if cohort.domain(section) not in left_out}
     held: dict[str, Split] = {patient: "test" for patient in cohort.patients if patient not in outside}
     kept = replace(cohort, sections=tuple(section for section in cohort if section.patient not in held))
     given = {split.patient: split.split for split in assign_splits(kept, protocol.split, seed, within)}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from stainda.cohort.types import Cohort, Section, Split
 from stainda.errors import ConfigError, LeakError
+from stainda.files import fingerprint, whole_hash
 from stainda.names import is_file
 from stainda.randomness import seed_for
 
@@ -17,7 +18,6 @@ ONE_PATIENT_REMEDY = (
     "Add patients, or write 'all' in the column split of every row: the one patient then serves for training, "
     "validation and test, and the report says that this is no cohort"
 )
-_PROBE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ def assign_splits(cohort: Cohort, shares: Sequence[float], seed: int, within: Wi
     """Give every patient one split, within each centre, so that each centre has the shares requested.
 
     A patient whose rows name a split keeps it, and counts towards the shares; the others follow in an order drawn from
-    the seed and their own name, so the result depends on neither the order of the rows nor the process. A patient seen
-    at two centres belongs to the first. Numbers are rounded by largest remainder, and a split with a share gets at
-    least one patient of each centre that has enough of them.
+    the seed and their own name, so the result does not depend on the process. It depends on the order of the rows only
+    where a patient is seen at two centres: they belong to that of their first row. Numbers are rounded by largest
+    remainder, and a split with a share gets at least one patient of each centre that has enough of them.
 
     Args:
         shares: of train, val and test; they add up to 1.
@@ -220,23 +220,36 @@ def _shared_files(sections: Sequence[Section]) -> list[Leak]:
 
 
 def _same_content(sections: Sequence[Section]) -> list[list[Section]]:
-    """Groups of sections that share a slide file: by its resolved path, or by size and its first and last megabyte."""
-    by_key: dict[object, list[Section]] = {}
+    """Groups of sections that share a slide file: by its resolved path, or as copies.
+
+    Copies have one fingerprint. So may others (uncompressed slides of one size with white borders): whole files are
+    compared where it matters, within a group of several splits.
+    """
     sizes: dict[Path, int] = {}
     for section in sections:
         resolved = section.path.resolve()
         sizes[resolved] = resolved.stat().st_size if is_file(resolved) else 0
-    common = {size for size in sizes.values() if size and list(sizes.values()).count(size) > 1}
-    for section in sections:
+    counts = Counter(size for size in sizes.values() if size)
+
+    def alike(section: Section) -> object:
         resolved = section.path.resolve()
-        key = (sizes[resolved], _probe(resolved)) if sizes[resolved] in common else resolved
-        by_key.setdefault(key, []).append(section)
-    return [group for group in by_key.values() if len(group) > 1]
+        content = fingerprint(resolved) if counts[sizes[resolved]] > 1 else None
+        return resolved if content is None else tuple(content)
+
+    groups = []
+    for group in _grouped(sections, alike):
+        several = len({section.split for section in group if section.split is not None}) > 1
+        files = {section.path.resolve() for section in group}
+        groups += _grouped(group, _content) if several and len(files) > 1 else [group]
+    return [group for group in groups if len(group) > 1]
 
 
-def _probe(path: Path) -> str:
-    with path.open("rb") as stream:
-        digest = hashlib.sha256(stream.read(_PROBE_BYTES))
-        stream.seek(max(0, path.stat().st_size - _PROBE_BYTES))
-        digest.update(stream.read(_PROBE_BYTES))
-    return digest.hexdigest()
+def _grouped(sections: Sequence[Section], key: Callable[[Section], object]) -> list[list[Section]]:
+    by_key: dict[object, list[Section]] = {}
+    for section in sections:
+        by_key.setdefault(key(section), []).append(section)
+    return list(by_key.values())
+
+
+def _content(section: Section) -> str:
+    return whole_hash(section.path.resolve())

@@ -254,6 +254,15 @@ class StudyConfig(Frozen):
         """What a strategy's network starts from: ``weights``, ``random``, or a name of ``starts``."""
         return str(strategy.training.get("start", self.training.start))
 
+    def searched(self, strategy: StrategyConfig) -> dict[str, SearchRange]:
+        """Search ranges of a strategy by dotted path: its own, and the study's of what it does not set itself."""
+        shared = {
+            path: values
+            for path, values in self.space.items()
+            if not (path.startswith("training.") and path.split(".")[1] in strategy.training)
+        }
+        return {**shared, **strategy.space}
+
     @property
     def network_names(self) -> list[str]:
         """The kinds of networks that are trained, each once."""

@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from stainda.errors import ConfigError
 
+_ON_GRID = 1e-8
+"""Steps that a value may lie off a grid by rounding; Optuna allows as much."""
+
 
 class SearchRange(BaseModel):
     """The values a setting may take in a search; ``low`` and ``high`` are inclusive."""
@@ -24,7 +27,15 @@ class SearchRange(BaseModel):
     log: bool = False
     step: float | None = None
     choices: tuple[Any, ...] | None = None
-    integer: bool = False
+    integer: bool = False  # of a whole default; one with fractional ends or step is not
+
+    @model_validator(mode="before")
+    @classmethod
+    def _integer_of_whole_numbers(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("integer"):
+            limits = [value[key] for key in ("low", "high", "step") if isinstance(value.get(key), int | float)]
+            return {**value, "integer": all(float(limit).is_integer() for limit in limits)}
+        return value
 
     @model_validator(mode="after")
     def _complete(self) -> SearchRange:
@@ -33,17 +44,29 @@ class SearchRange(BaseModel):
                 raise ValueError("give low and high, or choices")
             if not self.low < self.high:
                 raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.step is not None and not self.step > 0:
+            raise ValueError(f"step ({self.step:g}) must be above 0")
         if self.log and self.step:
             raise ValueError("log and step exclude each other")
         if self.log and not (self.low or 0) > 0:
             raise ValueError("a logarithmic range needs low > 0")
         return self
 
+    def __str__(self) -> str:
+        if self.choices is not None:
+            return f"one of {', '.join(map(str, self.choices))}"
+        step = f" in steps of {self.step:g}" if self.step else ""
+        return f"{self.low:g} to {self.high:g}{step}"
+
     def contains(self, value: Any) -> bool:
+        """Whether a search may draw ``value``: of a range with a step, one of ``low + n * step``."""
         if self.choices is not None:
             return value in self.choices
         assert self.low is not None and self.high is not None
-        return isinstance(value, int | float) and self.low <= value <= self.high
+        if not isinstance(value, int | float) or isinstance(value, bool) or not self.low <= value <= self.high:
+            return False
+        step = self.step or (1 if self.integer else None)
+        return step is None or abs((steps := (value - self.low) / step) - round(steps)) < _ON_GRID
 
 
 def split_space(node: Any, prefix: str = "") -> tuple[Any, dict[str, SearchRange]]:
@@ -65,7 +88,7 @@ def split_space(node: Any, prefix: str = "") -> tuple[Any, dict[str, SearchRange
         except ValueError as error:
             raise ConfigError(f"search range of {prefix!r} is wrong: {_first_line(error)}") from error
         if not result.contains(default):
-            raise ConfigError(f"default {default!r} of {prefix!r} lies outside its own search range")
+            raise ConfigError(f"default {default!r} of {prefix!r} lies outside its own search range, {result}")
         return default, {prefix: result}
     values, space = {}, {}
     for key, child in node.items():

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stainda.annotations.guarded import read_csv
-from stainda.datasets.entry import FoundSlide, Notes, PublicDataset, files_below, nothing_found
+from stainda.datasets.entry import FoundSlide, Notes, PublicDataset, files_below, folders_of, nothing_found
 from stainda.names import stem
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
         if shapes is None and name in negative:
             shapes = functools.partial(_no_lesions)
         slides_found.append(
-            FoundSlide(name, match[1], name, 1, "HE", _centre(path, int(match[2])), path, shapes=shapes)
+            FoundSlide(name, match[1], name, 1, "HE", _centre(path, folder, int(match[2])), path, shapes=shapes)
         )
     for name in sorted(set(outlined) - set(slides)):
         notes.tell("missing", f"the slide {name}.tif of {outlined[name].name}", name)
@@ -65,8 +65,8 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
     return slides_found
 
 
-def _centre(path: Path, patient: int) -> str:
-    number = next((match[1] for part in path.parts if (match := _CENTRE.fullmatch(part))), None)
+def _centre(path: Path, folder: Path, patient: int) -> str:
+    number = next((match[1] for name in folders_of(path, folder) if (match := _CENTRE.fullmatch(name))), None)
     if number is not None:
         return f"centre_{number}"
     return f"centre_{patient // _PATIENTS_PER_CENTRE}" if patient < _TRAINING_PATIENTS else "unknown"

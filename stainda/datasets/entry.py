@@ -95,6 +95,12 @@ def files_below(folder: Path, *suffixes: str) -> Iterator[Path]:
             yield path
 
 
+def folders_of(path: Path, folder: Path) -> list[str]:
+    """Names of the folders that a file lies in, the innermost first and the one that was given last; those above it are
+    not the data set's."""
+    return [*reversed(path.relative_to(folder).parts[:-1]), folder.resolve().name]
+
+
 def plain(text: str) -> str:
     """Text that can name a slide, a block, a file: letters, digits, ``_``, ``-`` and ``.``."""
     return _NOT_IN_NAMES.sub("_", text).strip("._ ") or "unnamed"

@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 
 from stainda.cohort import Split
-from stainda.datasets.entry import FoundSlide, Notes, PublicDataset, files_below, nothing_found, plain
+from stainda.datasets.entry import FoundSlide, Notes, PublicDataset, files_below, folders_of, nothing_found, plain
 from stainda.datasets.pixels import binary_objects
 from stainda.names import stem
 
@@ -26,16 +26,16 @@ _SECTION = re.compile(r"(\d+-\d+)-\d{1,2}")
 
 
 def find(folder: Path, notes: Notes) -> list[FoundSlide]:
-    slides = [p for p in files_below(folder, ".tiff", ".tif") if stem(p).endswith("_wsi") and _model(p)]
-    patches = [p for p in files_below(folder, ".jpg", ".jpeg", ".png") if p.parent.name == "img" and _model(p)]
+    slides = [p for p in files_below(folder, ".tiff", ".tif") if stem(p).endswith("_wsi") and _model(p, folder)]
+    patches = [p for p in files_below(folder, ".jpg", ".jpeg", ".png") if p.parent.name == "img" and _model(p, folder)]
     if not slides and not patches:
         raise nothing_found(DATASET.title, DATASET.layout, folder)
-    slides_found = [_whole(path, notes) for path in slides]
+    slides_found = [_whole(path, folder, notes) for path in slides]
     whole = {slide.block for slide in slides_found}
-    kept = [path for path in patches if _block(path, path.parents[1].name) not in whole]
+    kept = [path for path in patches if _block(path, folder, path.parents[1].name) not in whole]
     if len(kept) < len(patches):
         notes.tell("left out", f"{len(patches) - len(kept)} patches that are cut from whole slides found here")
-    slides_found += [_patch(path, notes) for path in kept]
+    slides_found += [_patch(path, folder, notes) for path in kept]
     notes.tell("guessed", "patient: the animal, the first two numbers of the case with its disease model")
     notes.tell("guessed", "mask: a pixel belongs to a glomerulus above half the mask's largest value")
     notes.tell(
@@ -47,17 +47,17 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
     return slides_found
 
 
-def _model(path: Path) -> str | None:
-    return next((_MODELS[part.lower()] for part in reversed(path.parts) if part.lower() in _MODELS), None)
+def _model(path: Path, folder: Path) -> str | None:
+    return next((_MODELS[name.lower()] for name in folders_of(path, folder) if name.lower() in _MODELS), None)
 
 
-def _split(path: Path) -> Split | None:
-    words = [word for part in reversed(path.parts[:-1]) for word in re.split(r"[^a-z]+", part.lower())]
+def _split(path: Path, folder: Path) -> Split | None:
+    words = [word for name in folders_of(path, folder) for word in re.split(r"[^a-z]+", name.lower())]
     return next((_SPLITS[word] for word in words if word in _SPLITS), None)
 
 
-def _block(path: Path, case: str) -> str:
-    return plain(f"{_model(path)}_{case.replace('_', '-')}")
+def _block(path: Path, folder: Path, case: str) -> str:
+    return plain(f"{_model(path, folder)}_{case.replace('_', '-')}")
 
 
 def _animal(block: str) -> str:
@@ -66,27 +66,27 @@ def _animal(block: str) -> str:
     return f"{model}_{section[1] if section else case}"
 
 
-def _whole(path: Path, notes: Notes) -> FoundSlide:
-    block = _block(path, stem(path).removesuffix("_wsi"))
+def _whole(path: Path, folder: Path, notes: Notes) -> FoundSlide:
+    block = _block(path, folder, stem(path).removesuffix("_wsi"))
     mask = path.with_name(path.name.replace("_wsi", "_mask"))
     if not mask.is_file():
         notes.tell("missing", f"no mask {mask.name}", block)
     return FoundSlide(
-        block, _animal(block), block, 1, "PAS", "Vanderbilt", path, split=_split(path),
+        block, _animal(block), block, 1, "PAS", "Vanderbilt", path, split=_split(path, folder),
         shapes=functools.partial(binary_objects, mask, cls="glomerulus") if mask.is_file() else None,
     )  # fmt: skip
 
 
-def _patch(path: Path, notes: Notes) -> FoundSlide:
-    block = _block(path, path.parents[1].name)
+def _patch(path: Path, folder: Path, notes: Notes) -> FoundSlide:
+    block = _block(path, folder, path.parents[1].name)
     name = plain(f"{block}_{stem(path).removesuffix('_img')}")
-    folder = path.parents[1] / "mask"
-    candidates = [folder / path.name.replace("_img", "_mask"), folder / path.name]
+    masks = path.parents[1] / "mask"
+    candidates = [masks / path.name.replace("_img", "_mask"), masks / path.name]
     mask = next((candidate for candidate in candidates if candidate.is_file()), None)
     if mask is None:
         notes.tell("missing", f"no mask {candidates[0].name}", name)
     return FoundSlide(
-        name, _animal(block), name, 1, "PAS", "Vanderbilt", path, split=_split(path),
+        name, _animal(block), name, 1, "PAS", "Vanderbilt", path, split=_split(path, folder),
         shapes=None if mask is None else functools.partial(binary_objects, mask, cls="glomerulus"),
     )  # fmt: skip
 

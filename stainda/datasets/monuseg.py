@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stainda.cohort import Split
-from stainda.datasets.entry import IMAGES, FoundSlide, Notes, PublicDataset, files_below, nothing_found
+from stainda.datasets.entry import IMAGES, FoundSlide, Notes, PublicDataset, files_below, folders_of, nothing_found
 from stainda.datasets.pixels import binary_objects
 from stainda.names import stem
 
@@ -52,7 +52,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
         slides_found.append(
             FoundSlide(
                 stem(path), barcode[1].upper(), stem(path), 1, "HE", barcode[2].upper(), path, mpp=_MPP,
-                split=_split(path), shapes=shapes,
+                split=_split(path, folder), shapes=shapes,
             )
         )  # fmt: skip
     for name in sorted(set(outlined) - {section.slide for section in slides_found}):
@@ -64,9 +64,12 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
     return slides_found
 
 
-def _split(path: Path) -> Split | None:
-    words = " ".join(path.parts[:-1]).lower()
-    return "train" if "training data" in words or "trainingdata" in words else "test" if "testdata" in words else None
+def _split(path: Path, folder: Path) -> Split | None:
+    for name in folders_of(path, folder):
+        words = name.lower().replace(" ", "")
+        if "trainingdata" in words or "testdata" in words:
+            return "train" if "trainingdata" in words else "test"
+    return None
 
 
 def _outlines(path: Path, slide: SlideFrame) -> tuple[gpd.GeoDataFrame, list[dict[str, str]]]:

@@ -22,21 +22,27 @@ from stainda.patches.crowd import check_count
 from stainda.patches.cutting import IGNORED, CutSlide, Request, SlideJob, cut_for_pool, cut_slide
 from stainda.patches.details import WITH_DETAILS
 from stainda.patches.inputs import inputs_key
+from stainda.patches.pixels import working_downsample
 from stainda.patches.planning import object_weight
 from stainda.patches.store import DIGESTS, DTYPES, TABLE_COLUMNS, PatchStore, array_names, make_digests
 from stainda.pool import OpenPool, outcomes
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.contents import STORE_META, STORE_TISSUE
 from stainda.run_directory.tables import PATCHES
+from stainda.slides import open_slide
 
 Shapes = Mapping[str, gpd.GeoDataFrame]
 
 CUTTING = 5
 """Raised whenever the same inputs come to give other patches or labels, so that an older store is not used again."""
 
+_COUNTED_BY_FILE = "unlabelled patches by the file's pixel size"
+"""In the settings of stores of slides of which the file alone states the pixel size: an earlier version counted their
+unlabelled patches as if no object were larger than a patch."""
+
 SINGLE_PATIENT = (
-    "There is one patient. Source slides are divided into a left band for training and a right band for validation, "
-    "one patch apart; target slides are seen unlabelled in training and tested as a whole; the ceiling (oracle) is "
+    "There is one patient. Source slides are divided into a band for training and one for validation next to it, one "
+    "patch apart; target slides are seen unlabelled in training and tested as a whole; the ceiling (oracle) is "
     "trained on labels of the very slides it is tested on."
 )
 
@@ -89,6 +95,9 @@ def build_store(
     settings = [config.model_dump(), list(task.classes), roles.sources, roles.targets, seed, min_confidence]
     settings += [CUTTING, weights] if task.kind == "segmentation" else [CUTTING, weights, task.kind]
     settings += [task.sigma_um, task.sigma_px] if task.kind == "points" else []
+    taught = cohort.where(domains=roles.sources, splits=["train", "val"])
+    if config.downsample is None and any(section.mpp is None and section.slide in own for section in taught):
+        settings += [_COUNTED_BY_FILE]
     drawn = dict(sorted((drawn or {}).items()))
     check_count(len(drawn), len(task.classes))
     looked_at = {**shapes, **{f"drawn by {name}": of for name, of in drawn.items()}}
@@ -187,12 +196,21 @@ def _unlabelled_count(cohort: Cohort, roles: Roles, config: PatchConfig, task: T
         if section.slide in own:
             table = own[section.slide]
             chosen = table.geometry.values[table["class"].isin(task.classes).to_numpy(bool)]
-            scale = config.downsample or (config.mpp / section.mpp if config.mpp and section.mpp else None)
-            extent = config.size * scale if scale else np.inf
+            extent = config.size * _downsample(section, config)
             objects = sum(object_weight(shape, extent) for shape in chosen if shape is not None)
             around = min(objects * config.per_object, config.max_per_slide)
             counts.append(around * (1 + config.negatives_per_object))
     return max(config.min_per_slide, round(float(np.mean(counts))) if counts else 0)
+
+
+def _downsample(section: Section, config: PatchConfig) -> float:
+    """Level-0 pixels per pixel of a patch; the slide is opened only where neither settings nor manifest tell."""
+    if config.downsample is not None:
+        return config.downsample
+    if config.mpp and section.mpp:
+        return config.mpp / section.mpp
+    with open_slide(section.path) as slide:
+        return working_downsample(slide, config, section.slide)
 
 
 def _cut(jobs: Sequence[SlideJob], pool: OpenPool | None, retries: int, progress: Progress) -> list[CutSlide]:

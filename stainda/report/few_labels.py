@@ -18,7 +18,7 @@ from stainda.report.run import LoadedRun
 from stainda.report.study_view import NotDrawable, StudyView, axis_limits, axis_title, sample
 from stainda.report.summary_text import count, measure_title
 from stainda.report.tables import Cell, PageTable, decimal, duration, ends, number, spread_words, text
-from stainda.run_directory.training_tables import LABEL_SHARES, PRETRAININGS
+from stainda.run_directory.training_tables import LABEL_SHARES, PRETRAININGS, REFITS
 
 YARDSTICK = 0.94
 """5 % of the labels within 6 % of all, as self-supervised pretraining on kidney sections came to (arXiv 2412.15389)."""
@@ -38,7 +38,7 @@ def label_frame(view: StudyView, measure: str, selection: str, domain: str = ALL
     used = view.run.tables[LABEL_SHARES.path]
     if used.empty or used["share"].nunique() < 2:
         raise NotDrawable("no strategies with several shares of the labels were trained (labels: {share: 5 %})")
-    used = used[used["job"].isin(set(view.run.trials.loc[view.run.trials["chosen"], "job"]))]
+    used = used[used["job"].isin(_reported_jobs(view.run, selection))]
     about = used.groupby("strategy", sort=False).agg(
         start=("start", "first"), labels=("labels", "first"), share=("share", "first"), objects=("objects", "mean"),
         of=("of", "mean"), patients=("patients", "mean"),
@@ -55,6 +55,13 @@ def label_frame(view: StudyView, measure: str, selection: str, domain: str = ALL
     whole = frame[frame["share"] == 1].drop_duplicates("curve").set_index("curve")["mean"]
     frame["of_all_labels"] = frame["mean"] / frame["curve"].map(whole)
     return frame.drop(columns="align").sort_values(["curve", "share"], kind="stable").reset_index(drop=True)
+
+
+def _reported_jobs(run: LoadedRun, selection: str) -> set[str]:
+    """The trainings whose scores a selection takes: the chosen ones, or those made again from all source patients."""
+    chosen, refits = run.trials[run.trials["chosen"]], run.tables[REFITS.path]
+    refits = refits[(refits["state"] == "complete") & (selection == "source_validation")]
+    return {*refits["job"], *chosen.loc[~chosen["strategy"].isin(refits["strategy"]), "job"]}
 
 
 def _rest(view: StudyView, name: str) -> str:

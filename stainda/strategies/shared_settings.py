@@ -157,7 +157,7 @@ def _sampling(training: TrainingConfig) -> str:
 
 def _optimiser(study: StudyConfig, strategy: StrategyConfig) -> str:
     training = _training(study, strategy)
-    searched = _searched(study.space.get("training.learning_rate") or strategy.space.get("training.learning_rate"))
+    searched = _searched(study.searched(strategy).get("training.learning_rate"))
     rate = f"learning rate {training.learning_rate:g}{searched}"
     return f"{training.optimiser}, {rate}, weight decay {training.weight_decay:g}"
 

@@ -135,7 +135,7 @@ def simulate_rounds(
                     empty = max(1, sum(not pool.objects_in([row]) for row in known))
                     labels = ChosenLabels(frozenset(objects), empty, seed)
                     data = TrainingData(pool.store, pool.roles, "source", pool.roles.visible, share=labels)
-                    job = replace(pool.job, seed=seed, data_key=data.key)
+                    job = replace(pool.job, seed=seed, data_key=data.key, repeats="")  # a round validates itself
                     place = folder.root / "active" / "simulated" / job.hash
                     result = _trained(job, data, place, train_on)
                     values = (method, seed, number, len(known), len(objects), round(result.score, 6), job.hash)

@@ -48,7 +48,7 @@ def budgets(config: StudyConfig, rotations: int = 1, without: int = 0) -> list[B
         align = build(strategy).align
         training = resolve_training(config.training, strategy)
         size = training.batch_size
-        settings = [*config.space, *(name for name in strategy.space if name not in config.space)]
+        settings = config.searched(strategy)
         trials = _trials(config, strategy)
         pairs = 2 * max(2, size // 2) if align.needs_pairs else 0
         streams = align.needs_targets + (align.compares and training.compared_patches == "tissue")
@@ -79,8 +79,8 @@ def budgets(config: StudyConfig, rotations: int = 1, without: int = 0) -> list[B
 
 
 def _trials(config: StudyConfig, strategy: StrategyConfig) -> int:
-    """Settings that are tried of a strategy; ranges of the recipe are searched by all of them."""
-    return config.search.trials if config.space or strategy.space else 1
+    """Settings that are tried of a strategy; a range of the recipe is searched by all that do not set its setting."""
+    return config.search.trials if config.searched(strategy) else 1
 
 
 def budget_sentences(planned: list[Budget], baseline: str) -> list[str]:

@@ -15,6 +15,7 @@ from stainda.run_directory.contents import PHANTOM_MANIFEST
 from stainda.run_directory.folder import RunFolder
 from stainda.study.other_runs import check_starts
 from stainda.study.pruning import WILCOXON_PATIENTS
+from stainda.study.setting_paths import value_at
 
 
 def manifest_of(config: StudyConfig, folder: RunFolder) -> Path:
@@ -87,6 +88,7 @@ def plan_rotations(
     """
     from stainda.study.bad_slides import bad_slides, check_remaining, without
 
+    check_defaults(config)
     cohort = planned_cohort(config, manifest)
     bad = bad_slides(config, cohort, lost)
     check_slide_level(config, without(cohort, bad))
@@ -104,6 +106,23 @@ def plan_rotations(
                 f"rotation {rotation.name!r}: {error.message}", file=error.file, row=error.row, remedy=error.remedy
             ) from error
     return result
+
+
+def check_defaults(config: StudyConfig) -> None:
+    """Refuse strategies whose own value of a searched setting lies outside its search range: it is the first trial.
+
+    Raises:
+        ConfigError: strategy, setting, value and range of the first.
+    """
+    for strategy in config.strategies:
+        for path, values in config.searched(strategy).items():
+            value = value_at(config, strategy, path)
+            if not values.contains(value):
+                raise ConfigError(
+                    f"{path} is {value!r}, which its search range ({values}) does not contain",
+                    file=f"strategy {strategy.name}",
+                    remedy="Widen the range, or take a default from it",
+                )
 
 
 def check_data(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:

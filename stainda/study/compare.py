@@ -17,20 +17,20 @@ from stainda.models import pinned
 from stainda.pool import Outcome
 from stainda.progress import Progress
 from stainda.run_directory.folder import RunFolder, plain
-from stainda.run_directory.training_tables import EXCLUSIONS, LEFT_OUT, REFITS, TRIALS
+from stainda.run_directory.training_tables import EXCLUSIONS, LEFT_OUT, REFITS, TRAINING, TRIALS
 from stainda.study.attempts import forget
 from stainda.study.converging import state_of
 from stainda.study.earlier import Earlier, Judge, sort_earlier
 from stainda.study.engines import opens
 from stainda.study.heartbeat import RunningJob, tell_jobs
 from stainda.study.job_request import JobRequest, JobResult
-from stainda.study.jobs import earlier_result, objective_values
+from stainda.study.jobs import earlier_result, objective_values, pruned_of, pruned_row
 from stainda.study.keys import ScoringKeys, SeenData
 from stainda.study.leaving_out import teachers
 from stainda.study.pruning import EarlierTrial, Pruning, read_curve
 from stainda.study.search import StrategySearch
 from stainda.study.search_tables import write_search_tables
-from stainda.study.setting_paths import value_at
+from stainda.study.setting_paths import value_at, with_drawn
 from stainda.study.shared_workers import LOOK_SECONDS, SharedWorkers, run_shared
 from stainda.study.sharing import SharedFolder
 from stainda.study.starts import Starts
@@ -270,12 +270,15 @@ class _Comparison:
             values = objective_values(folder, result.score, self.config.search.objective)
         if is_trial:
             curve: dict[int, float] | None = None
+            grounds: dict[str, Any] | None = None
             if result is not None and result.pruned is not None:
+                if planned.pruning is not None:
+                    grounds = {"key": planned.pruning.key, **pruned_row(result)}
                 steps = planned.job.training.steps_per_epoch
                 read, _ = read_curve(self.folder.job(planned.job.hash))
                 curve = {epoch: score for epoch, score in read.items() if epoch * steps <= result.pruned}
             planned.course.search.tell(
-                planned.trial, planned.params, values, planned.job.hash, outcome.reason, pruned=curve
+                planned.trial, planned.params, values, planned.job.hash, outcome.reason, pruned=curve, grounds=grounds
             )
         if result is None:
             logger.warning("%s trial %d failed: %s", planned.course.strategy.name, planned.trial, outcome.reason)
@@ -303,7 +306,11 @@ class _Comparison:
         )
 
     def _completed(self, planned: _Planned) -> JobResult | None:
-        folder = self.folder.job(planned.job.hash)
+        folder, pruning = self.folder.job(planned.job.hash), planned.pruning
+        if pruning is not None and TRAINING.inside(folder).is_file():
+            kept = planned.course.search.pruned(planned.trial, pruning.key)
+            if kept is not None:
+                return pruned_of(kept)
         return earlier_result(folder, self.scoring.of(planned.job), planned.pruning)
 
     def _write_trials(self) -> None:
@@ -334,7 +341,7 @@ class _Comparison:
     # settings ----------------------------------------------------------------------------------------------------
 
     def _course(self, strategy: StrategyConfig) -> _Course:
-        space = {**self.config.space, **strategy.space}
+        space = self.config.searched(strategy)
         defaults = {path: value_at(self.config, strategy, path) for path in space}
         fixed = self.job(strategy, defaults, self.config.seed).hash  # what does not change trainings keeps their search
         ranges = {path: values.model_dump() for path, values in space.items()}
@@ -348,7 +355,7 @@ class _Comparison:
         from stainda.instances import task_for
         from stainda.training import Job, resolve_start
 
-        changed, training = strategy.with_values(params), self._training(strategy, params)
+        changed, training = with_drawn(self.config, strategy, params), self._training(strategy, params)
         return self.starts.of(Job(
             study=self.config.study,
             strategy=changed.model_copy(update={"space": {}, "model": None, "instances": None}),
@@ -376,7 +383,7 @@ class _Comparison:
         from stainda.training import resolve_training
 
         drawn = {path: value for path, value in params.items() if path.startswith("training.")}
-        return resolve_training(self.config.training, strategy.with_values(drawn))
+        return resolve_training(self.config.training, with_drawn(self.config, strategy, drawn))
 
 
 def sections_to_score(cohort: Cohort, roles: Roles) -> Cohort:

@@ -55,7 +55,8 @@ def estimate_stages(
         jobs: trainings in all.
     """
     measured = folder.stage_seconds()
-    slides, turns, ways = len(cohort), len(roles), len(roles) * _ways(cohort, roles[0])
+    slides, turns = len(cohort), len(roles)
+    ways = sum(_ways(cohort, sources) for sources in dict.fromkeys(rotation.sources for rotation in roles))
     pages = "1 page" if turns == 1 else f"{turns} pages"
     result = {
         "cohort": (SLIDE_SECONDS * slides, f"{slides} slides"),
@@ -114,11 +115,11 @@ def pair_seconds(run: Path) -> list[float]:
     return [value for value in values if math.isfinite(value) and value > 0]
 
 
-def _ways(cohort: Cohort, roles: Roles) -> int:
+def _ways(cohort: Cohort, sources: Sequence[str]) -> int:
     """From annotated sections of sources to the other sections of their blocks."""
     return sum(
         (len(sections) - 1)
         for sections in cohort.blocks().values()
         for section in sections
-        if section.annotations is not None and cohort.domain(section) in roles.sources
+        if section.annotations is not None and cohort.domain(section) in sources
     )

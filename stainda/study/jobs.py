@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,12 +120,9 @@ def _give_up(folder: Path, step: int, pruning: Pruning, cpu_seconds: float) -> J
     remove_state(folder)
     with TRAINING.inside(folder).open(newline="", encoding="utf-8") as stream:
         last = [row for row in csv.DictReader(stream) if int(row["step"]) <= step][-1]
-    result: dict[str, Any] = {
-        "key": pruning.key, "pruner": pruning.pruner, "step": step, "score": float(last["val_dice"]),
-        "seconds": float(last["seconds"]), "cpu_seconds": round(cpu_seconds, 2),
-    }  # fmt: skip
-    write_json(folder / PRUNED, result)
-    return JobResult(result["score"], result["seconds"], result["cpu_seconds"], step)
+    result = JobResult(float(last["val_dice"]), float(last["seconds"]), round(cpu_seconds, 2), step)
+    write_json(folder / PRUNED, {"key": pruning.key, "pruner": pruning.pruner, **pruned_row(result)})
+    return result
 
 
 def earlier_result(folder: Path, scoring: str, pruning: Pruning | None) -> JobResult | None:
@@ -144,9 +141,19 @@ def earlier_result(folder: Path, scoring: str, pruning: Pruning | None) -> JobRe
 def pruned_result(folder: Path, pruning: Pruning | None) -> JobResult | None:
     """The result of a job pruned earlier on the same grounds."""
     earlier = read_pruned(folder, pruning)
-    if earlier is None:
-        return None
-    return JobResult(earlier["score"], earlier["seconds"], earlier["cpu_seconds"], int(earlier["step"]))
+    return None if earlier is None else pruned_of(earlier)
+
+
+def pruned_of(row: Mapping[str, Any]) -> JobResult:
+    """The result of a job that was pruned, from what was written about it (:func:`pruned_row`)."""
+    return JobResult(row["score"], row["seconds"], row["cpu_seconds"], int(row["step"]))
+
+
+def pruned_row(result: JobResult) -> dict[str, Any]:
+    """What is written of a job that was pruned."""
+    return {
+        "score": result.score, "seconds": result.seconds, "cpu_seconds": result.cpu_seconds, "step": result.pruned,
+    }  # fmt: skip
 
 
 def objective_values(folder: Path, score: float, objectives: Sequence[str]) -> list[float]:

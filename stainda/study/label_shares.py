@@ -8,6 +8,7 @@ from stainda.config import StudyConfig
 from stainda.names import stem
 from stainda.run_directory.folder import RunFolder
 from stainda.run_directory.training_tables import LABEL_SHARES, TRIALS
+from stainda.study.refitting import read_refits
 
 if TYPE_CHECKING:
     from stainda.patches.label_objects import LabelObjects
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def write_label_shares(config: StudyConfig, folder: RunFolder) -> None:
-    """Write ``label_shares.csv``, or remove it where no strategy learns from a share."""
+    """Write ``label_shares.csv``, or remove it where no strategy learns from a share.
+
+    Trainings that were made again from all source patients have rows too: more objects are theirs.
+    """
     from stainda.patches import PatchStore
     from stainda.patches.label_objects import LabelObjects
     from stainda.strategies import build
@@ -25,12 +29,11 @@ def write_label_shares(config: StudyConfig, folder: RunFolder) -> None:
         LABEL_SHARES.at(folder.root).unlink(missing_ok=True)
         return
     objects = LabelObjects.open(PatchStore.open(folder.patches))
+    complete = [row for row in TRIALS.rows(folder.root) if row["state"] == "complete"]
     rows = []
-    for row in TRIALS.rows(folder.root):
-        if row["state"] == "complete":
-            job = Job.load(folder.job(row["job"]))
-            names = {name: row[name] for name in ("strategy", "trial", "seed", "job")}
-            rows.append({**names, **_used(job, objects)})
+    for row in [*complete, *read_refits(folder).to_dict("records")]:
+        names = {name: row[name] for name in ("strategy", "trial", "seed", "job")}
+        rows.append({**names, **_used(Job.load(folder.job(row["job"])), objects)})
     LABEL_SHARES.write(folder.root, rows)
 
 
@@ -38,9 +41,9 @@ def _used(job: Job, objects: LabelObjects) -> dict[str, Any]:
     from stainda.patches.label_share import LabelShare
     from stainda.strategies import build
 
-    labels = build(job.strategy).labels
-    chosen = LabelShare(labels.of_objects or 1.0, job.seed).choose(objects, job.without)
-    everything = LabelShare(1.0, job.seed).choose(objects, job.without)
+    labels, refit = build(job.strategy).labels, bool(job.repeats)
+    chosen = LabelShare(labels.of_objects or 1.0, job.seed).choose(objects, job.without, refit)
+    everything = LabelShare(1.0, job.seed).choose(objects, job.without, refit)
     return {
         "start": start_of(job), "labels": labels.name, "share": labels.of_objects or 1.0,
         "objects": int(chosen.sum()), "of": int(everything.sum()),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stainda.cohort import Roles, Rotation, cannot_teach
+from stainda.cohort import Roles, Rotation, sources_left_out
 from stainda.cohort.manifest import write_manifest
 from stainda.config import StudyConfig
 from stainda.errors import StaindaError
@@ -168,9 +168,8 @@ class RotatingStudy:
                     "state": state, "reason": reason,
                 }
             )  # fmt: skip
-        if self.config.protocol.scheme == "all_pairs":
-            for name in cannot_teach(rotations[0].cohort, teaches(self.config)):
-                rows.append({"rotation": name, "state": "left out", "reason": "none of its sections is annotated"})
+        unused = sources_left_out(rotations[0].cohort, self.config.protocol, teaches(self.config))
+        rows += [{"rotation": name, "state": "left out", "reason": reason} for name, reason in unused.items()]
         mine = {file_name(rotation.name) for rotation in rotations}
         for path in sorted((self.folder.root / "rotations").glob(f"*/{STUDY.path}")):
             if path.parent.name not in mine:

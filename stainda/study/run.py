@@ -9,13 +9,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stainda.cohort import Cohort, Roles, assign_splits, check_annotated, check_no_leak, read_manifest, resolve_roles
+from stainda.cohort import (
+    Cohort,
+    Roles,
+    assign_splits,
+    check_annotated,
+    check_no_leak,
+    read_manifest,
+    resolve_roles,
+    rotations,
+)
 from stainda.config import StudyConfig
 from stainda.errors import StaindaError
 from stainda.names import file_name
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.folder import STAGES, RunFolder
-from stainda.study.checks import manifest_of
+from stainda.study.checks import manifest_of, teaches
 from stainda.study.engines import opens_cluster, opens_if_several
 from stainda.study.environment import describe, free_cores
 from stainda.study.executor import workers_for
@@ -183,7 +192,11 @@ class StudyRun:
     @cached_property
     def roles(self) -> Roles:
         """Which domains teach and which are tested, each with the patients and annotations its role needs."""
-        roles = resolve_roles(self.split_cohort, self.config.protocol)
+        protocol = self.config.protocol
+        if protocol.rotates:
+            roles = resolve_roles(self.split_cohort, protocol)
+        else:  # as the study was planned: domains that cannot teach are no sources
+            roles = rotations(self.whole_cohort(), protocol, self.config.seed, teaches(self.config))[0].roles
         if self.config.strategies:
             check_annotated(self.cohort, roles)
         return roles

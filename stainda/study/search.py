@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -163,20 +164,24 @@ class StrategySearch:
         job: str,
         reason: str | None = None,
         pruned: Mapping[int, float] | None = None,
+        *,
+        grounds: Mapping[str, Any] | None = None,
     ) -> None:
         """Store a trial that has ended; telling it again changes nothing, except that one which failed before (no
-        memory, no GPU) or was pruned may be completed.
+        memory, no GPU) or was pruned may be completed, and that a completed one may have other values now: its job was
+        scored anew.
 
         Args:
             value: of every objective; ``None``: failed with ``reason``, or pruned.
             pruned: scores by epoch of a trial that was pruned after the last of them.
+            grounds: why it was, and the key of that, for :meth:`pruned`.
         """
         known = self._by_index().get(index)
-        if known is not None and (value is None or known.state == _state("COMPLETE")):
+        values = None if value is None else [value] if isinstance(value, int | float) else list(value)
+        if known is not None and (values is None or _same(known.values, values)):
             return
         with _quiet_optuna() as optuna, storage_errors(self._address):
-            name = "COMPLETE" if value is not None else "FAIL" if pruned is None else "PRUNED"
-            values = None if value is None else [value] if isinstance(value, int | float) else list(value)
+            name = "COMPLETE" if values is not None else "FAIL" if pruned is None else "PRUNED"
             self._stored.add_trial(
                 optuna.trial.create_trial(
                     state=_state(name),
@@ -184,9 +189,26 @@ class StrategySearch:
                     distributions=self._distributions if name != "FAIL" else {},
                     values=values,
                     intermediate_values=dict(pruned or {}),
-                    user_attrs={"index": index, "job": job, "params": params, "reason": reason},
+                    user_attrs={
+                        "index": index,
+                        "job": job,
+                        "params": params,
+                        "reason": reason,
+                        **({} if grounds is None else {"pruned": dict(grounds)}),
+                    },
                 )
             )
+
+    def pruned(self, index: int, key: str) -> dict[str, Any] | None:
+        """What was written when trial ``index`` was pruned on the grounds ``key``; ``None`` where it was not.
+
+        It stays pruned where its job is complete by now: a later trial had the same settings, and was not pruned.
+        """
+        known = self._by_index().get(index)
+        if known is None or known.state != _state("PRUNED"):
+            return None
+        grounds = known.user_attrs.get("pruned") or {}
+        return dict(grounds) if grounds.get("key") == key else None
 
     def best(self) -> tuple[int, dict[str, Any]] | None:
         """Index and settings of the best trial (the earliest of equals); None if none was completed.
@@ -228,6 +250,7 @@ class StrategySearch:
             return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
     def _by_index(self) -> dict[int, Any]:
+        """Every trial once: completed before pruned before failed, and of those that were completed the newest."""
         result: dict[int, Any] = {}
         order = [_state(name) for name in ("COMPLETE", "PRUNED", "FAIL")]
         with storage_errors(self._address):
@@ -235,7 +258,8 @@ class StrategySearch:
         for trial in trials:
             if "index" in trial.user_attrs:
                 earlier = result.get(trial.user_attrs["index"])
-                if earlier is None or order.index(trial.state) < order.index(earlier.state):
+                newest = trial.state == _state("COMPLETE")
+                if earlier is None or order.index(trial.state) < order.index(earlier.state) + newest:
                     result[trial.user_attrs["index"]] = trial
         return dict(sorted(result.items()))
 
@@ -257,6 +281,11 @@ def _state(name: str) -> TrialState:
     import optuna
 
     return optuna.trial.TrialState[name]
+
+
+def _same(stored: Sequence[float] | None, values: Sequence[float]) -> bool:
+    """Whether a trial has these values; databases may round the last digit."""
+    return stored is not None and all(map(math.isclose, stored, values))
 
 
 def _ended(trial: FrozenTrial) -> bool:

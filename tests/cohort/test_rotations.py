@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stainda.cohort import Cohort, Section, assign_folds, assign_splits, rotations
+from stainda.cohort import Cohort, Section, assign_folds, assign_splits, rotations, sources_left_out
 from stainda.config import ProtocolConfig
 from stainda.config.load import validated
 from stainda.errors import ConfigError
@@ -120,6 +120,28 @@ def test_centres_of_one_patient_are_left_out_one_by_one():
         assert [len(one.patients(split)) for split in ("train", "val")] == [3, 2]
     with pytest.raises(ConfigError, match=r"rotation 'without_A': .*is in 'val'"):
         turns(protocol.model_copy(update={"left_out_patients": "split", "split_within": "centre"}), sites)
+
+
+@pytest.mark.parametrize("changes", [{}, {"targets": ("PAS@*",)}, {"sources": ("PAS@*",)}, {"targets": ("SR@B",)}])
+def test_nothing_of_a_left_out_centre_is_seen_whichever_of_its_stains_is_tested(changes):
+    protocol = ProtocolConfig(scheme="leave_one_centre_out", leave_out=("B",), left_out_patients="test", **changes)
+    splits = {section.patient: section.split for section in turns(protocol)["without_B"].cohort}
+    assert [splits[f"B{number}"] for number in range(4)] == ["test"] * 4
+    assert {splits[f"A{number}"] for number in range(4)} == {"train", "val", "test"}
+
+
+def test_a_source_without_a_target_has_no_turn():
+    protocol = ProtocolConfig(scheme="all_pairs", sources=("PAS@*",), targets=("PAS@A",))
+    found = turns(protocol)
+    assert list(found) == ["PAS@B"] and found["PAS@B"].roles.targets == ("PAS@A",)
+    assert sources_left_out(cohort(), protocol) == {"PAS@A": "protocol.targets names no other domain to test it on"}
+    bare = Cohort(
+        tuple(replace(section, annotations=None) if section.stain == "SR" else section for section in cohort())
+    )
+    assert list(sources_left_out(bare, protocol)) == ["PAS@A", "SR@A", "SR@B"]
+    assert sources_left_out(bare, ProtocolConfig(scheme="leave_one_centre_out")) == {}
+    with pytest.raises(ConfigError, match=r"leaves no domain to test for any source \(PAS@A\)"):
+        turns(ProtocolConfig(scheme="all_pairs", sources=("PAS@A",), targets=("PAS@A",)))
 
 
 def test_words_that_mean_nothing_are_answered_with_what_does():

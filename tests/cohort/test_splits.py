@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from stainda.cohort import Cohort, Section, assign_splits, check_no_leak
 from stainda.errors import ConfigError, LeakError
+from stainda.files import fingerprint
 
 SHARES = (0.5, 0.2, 0.3)
 
@@ -112,3 +116,27 @@ def test_one_file_in_two_splits_is_a_leak_also_as_a_copy_or_a_link(tmp_path):
     for same in (original, copy, link):
         with pytest.raises(LeakError, match="slide 's2'"):
             check_no_leak(pair(same))
+
+
+def slides_with_white_borders(folder: Path, differing: tuple[int, int]) -> Cohort:
+    """Uncompressed slides of one size in three splits, which differ in rows of pixels alone."""
+    sections = []
+    for number, split in enumerate(("train", "val", "test")):
+        image = np.full((1500, 1500, 3), 255, np.uint8)
+        first, last = differing
+        image[first:last, 300:1200] = np.random.default_rng(number).integers(90, 220, (last - first, 900, 3))
+        path = folder / f"{number}.tif"
+        tifffile.imwrite(path, image)
+        sections.append(Section(f"s{number}", f"p{number}", f"b{number}", 1, "PAS", "A", path, split=split))
+    return Cohort(tuple(sections))
+
+
+@pytest.mark.parametrize("differing", [(400, 1100), (755, 760)], ids=["in most pieces", "between the pieces"])
+def test_slides_of_one_size_with_white_borders_are_no_copies(differing, tmp_path):
+    cohort = slides_with_white_borders(tmp_path, differing)
+    assert len({section.path.stat().st_size for section in cohort}) == 1
+    assert len({str(fingerprint(section.path)) for section in cohort}) == (3 if differing[0] == 400 else 1)
+    check_no_leak(cohort)
+    shutil.copyfile(cohort.sections[1].path, cohort.sections[2].path)
+    with pytest.raises(LeakError, match=r"slide 's2' \(test\) is a copy of the file of slide 's1' \(val\)"):
+        check_no_leak(cohort)

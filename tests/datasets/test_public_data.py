@@ -18,6 +18,7 @@ from stainda.annotations import PixelGrid, rasterise, read_landmarks, read_shape
 from stainda.cli.app import app
 from stainda.cohort import read_manifest
 from stainda.datasets import DATASETS, make_public_manifest
+from stainda.datasets.entry import Notes
 from stainda.datasets.pixels import binary_objects, labelled_objects
 from stainda.errors import AnnotationError, ManifestError
 
@@ -53,6 +54,33 @@ def test_the_published_layout_becomes_a_manifest_that_reads(name, made):
     assert all(
         (told.title, told.good_for, told.stains, told.centres, told.licence, told.where, told.layout, told.checked)
     )
+
+
+@pytest.mark.parametrize("name", ["kpis", "monuseg", "camelyon17"])
+def test_folders_above_the_one_that_is_given_say_nothing_of_its_slides(name, made, tmp_path):
+    result, _ = made(name)
+    elsewhere = tmp_path / "center_4" / "normal" / "training data" / "MoNuSegTestData" / "test" / "download"
+    elsewhere.mkdir(parents=True)
+    MAKERS[name](elsewhere)
+    again = make_public_manifest(name, elsewhere, tmp_path / "again").sections
+    assert [(one.slide, one.patient, one.centre, one.split) for one in again] == [
+        (one.slide, one.patient, one.centre, one.split) for one in result.sections
+    ]
+
+
+def test_a_folder_above_gives_no_split_to_whole_slides_of_no_published_one(tmp_path):
+    folder = tmp_path / "test" / "download"
+    MAKERS["kpis"](folder)
+    (folder / "Task2_WSI_level" / "train" / "DN").rename(folder / "DN")
+    found = DATASETS["kpis"].find(folder, Notes())
+    assert [slide.split for slide in found if slide.slide == "DN_11-356"] == [None]
+    assert {slide.split for slide in found} == {None, "train", "val", "test"}
+
+
+def test_the_given_folder_may_be_that_of_one_disease_model(tmp_path):
+    MAKERS["kpis"](tmp_path)
+    result = make_public_manifest("kpis", tmp_path / "Task2_WSI_level" / "train" / "DN", tmp_path / "out")
+    assert [section.patient for section in result.sections] == ["DN_11-356"]
 
 
 @pytest.mark.parametrize("name", DATASETS)

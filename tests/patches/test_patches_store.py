@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+import tifffile
 from patch_cohort import (
     CONFIG,
     MPP,
@@ -385,6 +387,23 @@ def test_patches_around_objects_have_a_limit_and_a_rare_class_stays(cohort, stor
     assert again.table.equals(limited.table)
     unlimited = build(cohort, tmp_path / "unlimited", CONFIG.model_copy(update={"max_per_slide": 10_000}))
     assert unlimited.table.equals(store.table)  # nothing is drawn where all fit
+
+
+def test_patches_do_not_depend_on_whether_the_manifest_repeats_the_pixel_size_of_the_file(tmp_path):
+    """Objects larger than a patch count as several, wherever the size of a patch is known from."""
+    cohort = write_cohort(tmp_path)
+    for section in cohort:
+        resolution = (1e4 / MPP, 1e4 / MPP)
+        image = np.asarray(Image.open(section.path))
+        tifffile.imwrite(section.path.with_suffix(".tif"), image, resolution=resolution, resolutionunit="CENTIMETER")
+    given = replace(cohort, sections=tuple(replace(row, path=row.path.with_suffix(".tif")) for row in cohort))
+    silent = replace(given, sections=tuple(replace(section, mpp=None) for section in given))
+    small = CONFIG.model_copy(update={"size": 16})
+    stores = [build(of, tmp_path / str(number), small) for number, of in enumerate((given, silent))]
+    rows = [store.table[store.table["kind"] == "unlabelled"].groupby("slide").size() for store in stores]
+    areas = [(x1 - x0) * (y1 - y0) / 32**2 for x0, y0, x1, y1 in RECTANGLES]
+    assert set(rows[0]) == {2 * 3 * sum(map(math.ceil, areas))} == {78}
+    assert stores[0].key == stores[1].key and stores[0].table.equals(stores[1].table)
 
 
 def test_the_limit_holds_for_an_object_that_covers_the_slide(cohort, tmp_path):

@@ -5,6 +5,7 @@ import pytest
 from stainda.config.load import build_study
 from stainda.study.budget import budgets
 from stainda.study.converging import expectations
+from stainda.study.plan import plan_study
 
 
 def study(tmp_path, **values):
@@ -46,3 +47,22 @@ def test_source_patches_that_alignment_compares_are_counted(compared, unlabelled
     assert {budget.strategy: budget.unlabelled for budget in budgets(config)} == {
         "source_only": 0, "dann": unlabelled, "oracle": 0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("protocol", "ways"),
+    [
+        ({"sources": ["PAS@A"]}, 6 * 2),
+        ({"sources": ["PAS@A"], "folds": 3}, 6 * 2),
+        ({"scheme": "all_pairs"}, 6 * 3 * 2),
+        ({"scheme": "all_pairs", "sources": ["PAS@A", "SR@A"], "folds": 2}, 6 * 2 * 2),
+        ({"scheme": "leave_one_stain_out"}, 6 * 3 * 4),
+    ],
+)
+def test_propagation_is_estimated_once_for_all_rotations_of_one_set_of_sources(protocol, ways, tmp_path):
+    """Six patients of one centre with a block of three sections each, all annotated; two ways from each section."""
+    phantom = {"patients": 6, "size": 256, "centres": ["A"], "stains": ["PAS", "SR", "CD68"]}
+    strategies = ["source_only", "propagated_labels"]
+    config = study(tmp_path, phantom=phantom, protocol=protocol, recipe="small", strategies=strategies)
+    [found] = [stage.basis for stage in plan_study(config, tmp_path / "run").stages if stage.stage == "propagate"]
+    assert found == f"from one section to another {ways} times"

@@ -33,6 +33,16 @@ def run(tmp_path_factory):
     return run_study(write_study(manifest, folder / "study.yaml", STUDY), folder / "run", overrides=["workers=1"])
 
 
+@pytest.fixture(scope="module")
+def refitted(run, tmp_path_factory):
+    """Two of the strategies, trained again from all source patients."""
+    changes = [
+        "workers=1", "protocol.refit=true", "baseline=source_only",
+        "strategies=[source_only, {from: source_only, name: some, labels: {name: source, share: 30 %}}]",
+    ]  # fmt: skip
+    return run_study(run.parent / "study.yaml", tmp_path_factory.mktemp("refitted") / "run", overrides=changes)
+
+
 def test_objects_are_counted_and_starts_shared(run):
     shares = pd.read_csv(run / "label_shares.csv").set_index("strategy")
     assert shares.loc["source_only", "objects"] == shares.loc["source_only", "of"] > shares.loc["some", "objects"] > 0
@@ -69,3 +79,24 @@ def test_rounds_reveal_objects(run):
     assert table.groupby("method")["objects"].apply(lambda one: one.is_monotonic_increasing).all()
     assert table[table["round"] == 1]["job"].nunique() == 1, "every method starts from the same regions"
     assert table["dice"].between(0, 1).all() and (run / "active" / "rounds.csv").is_file()
+
+
+def test_trainings_made_again_from_all_source_patients_count_the_objects_of_all(refitted):
+    shares, refits = (pd.read_csv(refitted / name, dtype={"job": str}) for name in ("label_shares.csv", "refits.csv"))
+    again = shares[shares["job"].isin(refits["job"])].set_index("strategy")
+    first = shares[~shares["job"].isin(refits["job"])].set_index("strategy")
+    objects = pd.read_parquet(refitted / "patches" / "objects.parquet").query("kind == 'own'")
+    number = {split: int((objects["split"] == split).sum()) for split in ("train", "val")}
+    assert (first["of"] == number["train"]).all() and number["val"]
+    assert (again["of"] == sum(number.values())).all()
+    assert again.loc["some", "objects"] > first.loc["some", "objects"]
+    drawn = make_plot(view(refitted), "label_curve").frame.set_index(["strategy", "domain"])
+    for name in ("source_only", "some"):
+        assert drawn.loc[(name, "all targets"), "objects"] == again.loc[name, "objects"]
+        card = (refitted / "report" / "model_cards" / f"{name}.md").read_text(encoding="utf-8")
+        assert f"{again.loc[name, 'objects']} of {again.loc[name, 'of']} annotated objects" in card
+
+
+def test_rounds_are_simulated_on_a_run_whose_trainings_were_made_again(refitted):
+    rows = simulate_rounds(refitted, methods=("random",), rounds=2, budget=2, strategy="source_only")
+    assert [row["round"] for row in rows] == [1, 2] and all(0 <= row["dice"] <= 1 for row in rows)

@@ -9,11 +9,14 @@ import pytest
 from declared_files import faults_of_run
 from small_cohorts import STUDY, make_blob_cohort, write_rows, write_study
 
+from stainda.config import load_study
 from stainda.errors import StaindaError
-from stainda.run_directory.folder import read_study
+from stainda.run_directory.folder import RunFolder, read_study
 from stainda.study import run_study
+from stainda.study.plan import plan_study
 from stainda.study.pooled_tables import write_pooled_tables
 from stainda.study.rotating import rotation_seed, share
+from stainda.study.run import StudyRun
 from stainda.study.steps import report_run
 
 SHORT = ["training.epochs=1", "training.steps_per_epoch=2", "search.trials=1", "protocol.seeds=1", "workers=1"]
@@ -167,6 +170,18 @@ def test_what_cannot_be_is_refused_before_anything_is_made(two_centres, tmp_path
         study = _study(two_centres, tmp_path, "scheme: all_pairs", "[source_only]")
         run_study(study, tmp_path / "run", overrides=[*SHORT, "search.objective=[worst_source_domain]"])
     assert not (tmp_path / "run" / "cohort.csv").exists() and not (tmp_path / "run" / "rotations").exists()
+
+
+def test_a_pooled_study_runs_with_the_sources_that_it_is_planned_with(two_centres, tmp_path):
+    rows = [{**row, "path": two_centres.parent / row["path"]} for row in csv.DictReader(two_centres.open())]
+    files = [two_centres.parent / row["annotations"] if row["stain"] == "PAS" else "" for row in rows]
+    bare = [{**row, "annotations": file} for row, file in zip(rows, files, strict=True)]
+    study = _study(write_rows(bare, tmp_path / "manifest.csv"), tmp_path, "scheme: pooled", "[source_only]")
+    config = load_study(study)
+    [planned] = plan_study(config).rotations
+    run = StudyRun(config, RunFolder(tmp_path / "run"))
+    assert run.roles == planned.roles and run.roles.sources == ("PAS@A", "PAS@B")
+    assert run.split_cohort == planned.cohort
 
 
 def test_shared_files_are_links_that_follow_the_root(tmp_path):

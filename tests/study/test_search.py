@@ -39,7 +39,8 @@ def test_interrupted_search_draws_what_an_undisturbed_one_draws(tmp_path, sample
         search.suggest(index)  # asked, then killed before the job ended
         again.append(search.suggest(index))
         search.tell(index, again[-1], _value(again[-1]), f"job{index}")
-        search.tell(index, again[-1], 0.0, "reported twice")
+        search.tell(index, again[-1], _value(again[-1]), "reported twice")
+        search.tell(index, again[-1], None, "reported twice", "no memory")
     assert again == drawn
     assert drawn[0] == DEFAULTS and len({str(params) for params in drawn}) == 6
     assert _search(tmp_path / "b.db", sampler).best() == whole.best()
@@ -99,6 +100,27 @@ def test_a_trial_that_failed_and_succeeds_when_run_again_counts(tmp_path):
     assert again.suggest(1) == second, "a finished trial keeps its settings"
     again.tell(0, DEFAULTS, None, "job0", "failed once more")
     assert again.best() == (0, DEFAULTS)
+
+
+def test_a_trial_that_is_scored_anew_counts_with_its_newest_scores(tmp_path):
+    """Worst patients are read from records, which are made again where SCORING or an annotation has changed."""
+    config = SearchConfig(trials=3, objective=("source_validation", "worst_source_patient"), sampler="nsga2")
+
+    def opened():
+        return StrategySearch("s/1", NUMBERS, {"a": 0.5, "b": 0.5}, config, 1, sqlite_address(tmp_path / "a.db"))
+
+    drawn = [opened().suggest(0)]
+    opened().tell(0, drawn[0], [0.8, 0.8], "job0")
+    drawn.append(opened().suggest(1))
+    opened().tell(1, drawn[1], [0.8, 0.6], "job1")
+    assert opened().best() == (0, drawn[0])
+    for values in ([0.8, 0.3], [0.8, 0.2]):
+        opened().tell(0, drawn[0], values, "job0")
+        opened().tell(1, drawn[1], [0.8, 0.6], "job1")
+        assert opened().best() == (1, drawn[1])
+    assert [trial.values for trial in opened().completed()] == [[0.8, 0.2], [0.8, 0.6]]
+    assert len(opened()._stored.get_trials()) == 4, "what is unchanged is not stored again"
+    assert [opened().suggest(index) for index in (0, 1)] == drawn
 
 
 NUMBERS = {"a": SearchRange(low=0.0, high=1.0), "b": SearchRange(low=0.0, high=1.0)}
