@@ -124,6 +124,8 @@ def assess_proposal(
     kept = _kept(view, image, refined, rigid_agreement.value, measures, max_dim)
     if by_deformation and kept.status != REGISTERED:
         return Assessment(REFUSED, f"stretched, and no deformation can be kept: {kept.reason}", None, kept.measures)
+    if by_deformation and (reason := gates.refuse_doubtful(kept.measures["unsure"])):
+        return Assessment(REFUSED, reason, None, kept.measures)
     return kept
 
 

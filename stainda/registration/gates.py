@@ -66,6 +66,8 @@ MAX_LOSS = 0.07  # of agreement, mean of a neighbourhood: three standard deviati
 MAX_DISSENT = 0.02  # of the view's longer side: two independent deformations that lead so far apart are not both right
 ALONE = 6  # view pixels: tissue of one section only, wider than twice this, is a tear, a fold or a loss
 MAX_UNSURE = 0.5  # of the tissue: beyond it not much of a deformation is left
+MAX_UNSURE_UNPROVEN = 0.2  # the same where the deformation alone shows that the placement is right: where it is damped,
+# what it is damped to has not been shown to be right. Right ones had 0 to 0.06, a section laid 11 degrees wrong 0.5
 
 # --- comparisons of sections in a block that contradict each other ---
 LEAST_CYCLE = 0.1  # view pixels: finer disagreement of comparisons is never held against one of them
@@ -265,6 +267,16 @@ def refuse_deformation(deformation: Deformation) -> str | None:
             f"{deformation.agreement_nonrigid:.3f} non-rigid)"
         )
     return None
+
+
+def refuse_doubtful(unsure: float) -> str | None:
+    """Of a deformation without which a placement is not shown to be right: the reason why it shows too little."""
+    if unsure <= MAX_UNSURE_UNPROVEN:
+        return None
+    return (
+        f"structures coincide after a deformation alone, and that is in doubt on {unsure:.0%} of the tissue (at most "
+        f"{MAX_UNSURE_UNPROVEN:.0%})"
+    )
 
 
 def turned_over(direct: int, mirrored: int) -> bool:

@@ -11,7 +11,7 @@ from stainda.cohort.types import Cohort, Section
 from stainda.config import RegistrationConfig
 from stainda.files import fingerprint, stable_hash
 
-ALGORITHM = 10  # raised when the same settings give another result; finished blocks are then done again
+ALGORITHM = 11  # raised when the same settings give another result; finished blocks are then done again
 
 
 @dataclass(frozen=True)

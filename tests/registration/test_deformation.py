@@ -326,7 +326,7 @@ def test_stretched_tissue_coincides_where_the_deformation_has_not_seen_it() -> N
     assert gates.refuse_unseen(foreign.significance, foreign.local) is not None and foreign.significance < 7, foreign
 
 
-def test_a_place_that_was_searched_for_is_proven_where_the_deformation_has_not_seen_it() -> None:
+def test_a_place_that_was_searched_for_is_proven_where_the_deformation_has_not_seen_it(monkeypatch) -> None:
     """Its rigid agreement is less than what a search over all rotations finds by chance."""
     view, moving, rigid = stretched(12.0)
     before = view.bring(moving, rigid)
@@ -343,6 +343,9 @@ def test_a_place_that_was_searched_for_is_proven_where_the_deformation_has_not_s
     assert np.median(np.linalg.norm(assessed.transform.to_frame(there) - points, axis=1)) < 1.0
     rigid_only = assess_proposal(view, frame, searched, 512, deformations="own", nonrigid=False)
     assert rigid_only.status == REFUSED and "at least 12" in rigid_only.reason
+    monkeypatch.setattr(gates, "MAX_UNSURE_UNPROVEN", assessed.measures["unsure"] - 0.01)
+    doubtful = assess_proposal(view, frame, searched, 512, deformations="own")
+    assert doubtful.status == REFUSED and "after a deformation alone" in doubtful.reason, "once 56 µm off in silence"
 
 
 # --- unsure places of a transform ---------------------------------------------------------------------------------

@@ -57,6 +57,11 @@ def test_stretched_tissue_must_coincide_where_a_deformation_has_not_seen_it() ->
     assert "20% of the parts" in str(gates.refuse_unseen(15.0, 0.2))
 
 
+def test_a_deformation_that_alone_proves_a_placement_may_be_in_doubt_on_little_of_the_tissue() -> None:
+    assert gates.refuse_doubtful(0.06) is None
+    assert "in doubt on 50% of the tissue (at most 20%)" in str(gates.refuse_doubtful(0.498))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
