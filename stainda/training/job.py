@@ -62,6 +62,9 @@ ALGORITHM = 6
 DENSITIES = 2
 """As :data:`ALGORITHM`, of trainings whose colours pass through optical densities (HED, Macenko, Vahadane)."""
 
+FEW_MIXED = 2
+"""As :data:`ALGORITHM`, of trainings whose batches mix the few annotated patches of targets with others."""
+
 OBJECTS = {"regions": 2, "horizontal_vertical": 3}
 """As :data:`ALGORITHM`, of trainings with a head: it learns otherwise, or divides what it learned otherwise."""
 
@@ -163,6 +166,8 @@ class Job:
             values["standardised"] = [list(colour) for colour in given]
         if self._mixes_densities():
             values["densities"] = DENSITIES
+        if self._mixes_few():
+            values["few_mixed"] = FEW_MIXED
         if self.task.kind == "instances" and self.task.instances.name in OBJECTS:
             values["objects"] = OBJECTS[self.task.instances.name]
         return stable_hash([ALGORITHM, values])
@@ -172,6 +177,14 @@ class Job:
 
         init = self.training.init
         return build(self.strategy).mixes_densities or (init is not None and init.colour != "none")
+
+    def _mixes_few(self) -> bool:
+        """Whether some domain of a batch often lacks patches with an object, or without one."""
+        from stainda.strategies import build
+
+        strategy = build(self.strategy)
+        few = strategy.labels.few
+        return few is not None and few[1] == "patches" and not strategy.norm.by_domain
 
     def encoder_standard(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Mean and standard deviation of the encoder's weights (red, green, blue in 0..1) where images are standardised

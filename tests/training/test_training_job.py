@@ -69,6 +69,22 @@ def test_only_trainings_whose_colours_are_mixed_otherwise_have_new_names(monkeyp
     assert (job.hash != now) is renamed
 
 
+@pytest.mark.parametrize(
+    ("strategy", "renamed"),
+    [
+        ({"labels": "few_shot"}, True),
+        ({"labels": "few_shot", "norm": "per_domain"}, False),
+        ({"labels": {"name": "few_shot", "unit": "patients"}}, False),
+        ({}, False),
+    ],
+)
+def test_only_trainings_that_mix_few_patches_with_others_have_new_names(monkeypatch, strategy, renamed):
+    job = make_job(strategy)
+    now = job.hash
+    monkeypatch.setattr("stainda.training.job.FEW_MIXED", 3)
+    assert (job.hash != now) is renamed
+
+
 @pytest.mark.parametrize(("head", "renamed"), [("regions", True), ("horizontal_vertical", True), ("star", False)])
 def test_only_trainings_of_heads_that_learn_otherwise_have_new_names(monkeypatch, head, renamed):
     job = replace(make_job(), task=TaskConfig(kind="instances", instances=head))
