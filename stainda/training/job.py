@@ -65,6 +65,9 @@ DENSITIES = 2
 FEW_MIXED = 2
 """As :data:`ALGORITHM`, of trainings whose batches mix the few annotated patches of targets with others."""
 
+SHARES = 2
+"""As :data:`ALGORITHM`, of trainings with ``share`` whose align part has terms that it does not scale."""
+
 OBJECTS = {"regions": 2, "horizontal_vertical": 3}
 """As :data:`ALGORITHM`, of trainings with a head: it learns otherwise, or divides what it learned otherwise."""
 
@@ -168,6 +171,8 @@ class Job:
             values["densities"] = DENSITIES
         if self._mixes_few():
             values["few_mixed"] = FEW_MIXED
+        if self._scales_some():
+            values["shares"] = SHARES
         if self.task.kind == "instances" and self.task.instances.name in OBJECTS:
             values["objects"] = OBJECTS[self.task.instances.name]
         return stable_hash([ALGORITHM, values])
@@ -177,6 +182,13 @@ class Job:
 
         init = self.training.init
         return build(self.strategy).mixes_densities or (init is not None and init.colour != "none")
+
+    def _scales_some(self) -> bool:
+        from stainda.strategies import build
+        from stainda.strategies.align.base import ScheduledAlign
+
+        align = build(self.strategy).align
+        return isinstance(align, ScheduledAlign) and align.share is not None and bool(align.unscaled)
 
     def _mixes_few(self) -> bool:
         """Whether some domain of a batch often lacks patches with an object, or without one."""

@@ -85,6 +85,17 @@ def test_only_trainings_that_mix_few_patches_with_others_have_new_names(monkeypa
     assert (job.hash != now) is renamed
 
 
+@pytest.mark.parametrize(
+    ("align", "renamed"),
+    [({"name": "mcd", "share": 0.3}, True), ("mcd", False), ({"name": "dann", "share": 0.3}, False)],
+)
+def test_only_shares_of_parts_with_terms_that_are_not_scaled_have_new_names(monkeypatch, align, renamed):
+    job = make_job({"align": align})
+    now = job.hash
+    monkeypatch.setattr("stainda.training.job.SHARES", 3)
+    assert (job.hash != now) is renamed
+
+
 @pytest.mark.parametrize(("head", "renamed"), [("regions", True), ("horizontal_vertical", True), ("star", False)])
 def test_only_trainings_of_heads_that_learn_otherwise_have_new_names(monkeypatch, head, renamed):
     job = replace(make_job(), task=TaskConfig(kind="instances", instances=head))

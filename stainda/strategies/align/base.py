@@ -338,7 +338,12 @@ class ScheduledAlign(Align):
     into the network, another as much as the task. With ``share`` the strength is scaled while the network trains so
     that what the part adds to the network's gradient is this share of the task's (both as Euclidean norms over all
     parameters, as GradNorm compares tasks: Chen et al. 2018, arXiv 1711.02257), and one search range serves all parts.
+
+    Class attributes:
+        unscaled: terms that reach the network whatever the schedule and ``share`` say; the share is without them.
     """
+
+    unscaled: ClassVar[tuple[str, ...]] = ()
 
     schedule: Literal["warm_up", "constant"] = Field("warm_up", description="grows from 0 (Ganin), or is constant")
     begin: float = Field(
