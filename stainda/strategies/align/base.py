@@ -230,6 +230,7 @@ class Align(Part):
         needs_votes: the part reads what each annotator answers (``labels: annotators``).
         moves_weights: the part differentiates the loss of a batch by the network's weights itself, to move them. A
             training with it has one device, and is not compiled.
+        replaces_task: a term of the part takes the place of the task loss.
     """
 
     needs_targets: ClassVar[bool] = True
@@ -240,6 +241,7 @@ class Align(Part):
     needs_pixels: ClassVar[bool] = False
     needs_votes: ClassVar[bool] = False
     moves_weights: ClassVar[bool] = False
+    replaces_task: ClassVar[bool] = False
 
     @property
     def tapped(self) -> str | None:

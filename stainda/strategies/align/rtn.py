@@ -31,6 +31,7 @@ class Rtn(ScheduledAlign, FeatureAlign):
     target_logits: ClassVar[bool] = True
 
     compares: ClassVar[bool] = True
+    replaces_task: ClassVar[bool] = True
     unscaled: ClassVar[tuple[str, ...]] = ("task",)
 
     weight: float = Field(1.0, ge=0, description="of the MMD of the fused rows, at the end of the schedule")
