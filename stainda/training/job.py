@@ -68,6 +68,9 @@ FEW_MIXED = 2
 SHARES = 2
 """As :data:`ALGORITHM`, of trainings with ``share`` whose align part has terms that it does not scale."""
 
+SLIDE_STATISTICS = 2
+"""As :data:`ALGORITHM`, of trainings whose thresholds are fixed with batch statistics of each validation slide."""
+
 OBJECTS = {"regions": 2, "horizontal_vertical": 3}
 """As :data:`ALGORITHM`, of trainings with a head: it learns otherwise, or divides what it learned otherwise."""
 
@@ -134,6 +137,8 @@ class Job:
         are in ``data_key``), who else is in the protocol and how outlines are made of probabilities do not change it;
         other weights to start from, or another :data:`ALGORITHM`, do.
         """
+        from stainda.strategies import build
+
         values = self.settings()
         del values["study"]
         if not self.repeats:  # trainings made before there was this keep their names
@@ -169,6 +174,8 @@ class Job:
             values["standardised"] = [list(colour) for colour in given]
         if self._mixes_densities():
             values["densities"] = DENSITIES
+        if build(self.strategy).norm.from_slide:
+            values["slide_statistics"] = SLIDE_STATISTICS
         if self._mixes_few():
             values["few_mixed"] = FEW_MIXED
         if self._scales_some():

@@ -274,6 +274,8 @@ class TrainingLoop:
         detector.save(self._folder)
         for slide, reason in prepared.strategy.view.fallbacks.items():
             self._log.line(f"view {prepared.strategy.view.name} fell back on {slide}: {reason}")
+        for slide, reason in final.fallbacks.items():
+            self._log.line(f"validation slide {slide}: {reason}")
         result = self._result(final, ended)
         self._log.line(self._verdict(final))
         values = {**asdict(result), "job": prepared.job.hash, "strategy": prepared.job.strategy.name}

@@ -96,6 +96,14 @@ def test_only_shares_of_parts_with_terms_that_are_not_scaled_have_new_names(monk
     assert (job.hash != now) is renamed
 
 
+@pytest.mark.parametrize(("norm", "renamed"), [("reestimated", True), ("shared", False), ("per_domain", False)])
+def test_only_trainings_with_statistics_of_slides_have_new_names(monkeypatch, norm, renamed):
+    job = make_job({"norm": norm})
+    now = job.hash
+    monkeypatch.setattr("stainda.training.job.SLIDE_STATISTICS", 3)
+    assert (job.hash != now) is renamed
+
+
 @pytest.mark.parametrize(("head", "renamed"), [("regions", True), ("horizontal_vertical", True), ("star", False)])
 def test_only_trainings_of_heads_that_learn_otherwise_have_new_names(monkeypatch, head, renamed):
     job = replace(make_job(), task=TaskConfig(kind="instances", instances=head))
