@@ -101,30 +101,22 @@ def _descend(
 ) -> None:
     import torch
 
+    from stainda.strategies.norm.frozen_statistics import quiet
     from stainda.strategies.norm.statistics import batchnorm_layers
 
     network.eval()
     network.requires_grad_(False)
     for parameter in affine:
         parameter.requires_grad_(True)
-    layers = batchnorm_layers(network)
-    momenta = {name: layer.momentum for name, layer in layers.items()}
-    counters = [layer.num_batches_tracked for layer in layers.values() if layer.num_batches_tracked is not None]
-    counted = [counter.clone() for counter in counters]
-    for layer in layers.values():
-        layer.momentum = 0.0
+    for layer in batchnorm_layers(network).values():
         layer.train()
     optimiser = torch.optim.Adam(affine, lr=learning_rate)
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), quiet(network):
             for step in range(steps):
                 loss = mean_entropy(network(tiles[step % len(tiles)]))
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
     finally:
-        for name, layer in layers.items():
-            layer.momentum = momenta[name]
-        for counter, before in zip(counters, counted, strict=True):
-            counter.copy_(before)
         network.eval()
