@@ -62,15 +62,6 @@ ALGORITHM = 6
 DENSITIES = 2
 """As :data:`ALGORITHM`, of trainings whose colours pass through optical densities (HED, Macenko, Vahadane)."""
 
-FEW_MIXED = 2
-"""As :data:`ALGORITHM`, of trainings whose batches mix the few annotated patches of targets with others."""
-
-SHARES = 2
-"""As :data:`ALGORITHM`, of trainings with ``share`` whose align part has terms that it does not scale."""
-
-SLIDE_STATISTICS = 2
-"""As :data:`ALGORITHM`, of trainings whose thresholds are fixed with batch statistics of each validation slide."""
-
 OBJECTS = {"regions": 2, "horizontal_vertical": 3}
 """As :data:`ALGORITHM`, of trainings with a head: it learns otherwise, or divides what it learned otherwise."""
 
@@ -138,6 +129,7 @@ class Job:
         other weights to start from, or another :data:`ALGORITHM`, do.
         """
         from stainda.strategies import build
+        from stainda.training.rare_settings import rare_settings
 
         values = self.settings()
         del values["study"]
@@ -174,12 +166,7 @@ class Job:
             values["standardised"] = [list(colour) for colour in given]
         if self._mixes_densities():
             values["densities"] = DENSITIES
-        if build(self.strategy).norm.from_slide:
-            values["slide_statistics"] = SLIDE_STATISTICS
-        if self._mixes_few():
-            values["few_mixed"] = FEW_MIXED
-        if self._scales_some():
-            values["shares"] = SHARES
+        values |= rare_settings(build(self.strategy), self.task, self.training)
         if self.task.kind == "instances" and self.task.instances.name in OBJECTS:
             values["objects"] = OBJECTS[self.task.instances.name]
         return stable_hash([ALGORITHM, values])
@@ -189,21 +176,6 @@ class Job:
 
         init = self.training.init
         return build(self.strategy).mixes_densities or (init is not None and init.colour != "none")
-
-    def _scales_some(self) -> bool:
-        from stainda.strategies import build
-        from stainda.strategies.align.base import ScheduledAlign
-
-        align = build(self.strategy).align
-        return isinstance(align, ScheduledAlign) and align.share is not None and bool(align.unscaled)
-
-    def _mixes_few(self) -> bool:
-        """Whether some domain of a batch often lacks patches with an object, or without one."""
-        from stainda.strategies import build
-
-        strategy = build(self.strategy)
-        few = strategy.labels.few
-        return few is not None and few[1] == "patches" and not strategy.norm.by_domain
 
     def encoder_standard(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Mean and standard deviation of the encoder's weights (red, green, blue in 0..1) where images are standardised

@@ -126,8 +126,10 @@ def test_methods_without_a_discriminator_are_recorded(name, tmp_path):
     assert all((row["distance"] != "") == (name in measured) for row in rows)
 
 
-def test_measuring_changes_no_weight(tmp_path, monkeypatch):
-    job = make_job(load_strategy("dann").model_dump(), epochs=2, steps_per_epoch=3)
+@pytest.mark.parametrize("norm", ["none", "spectral"])
+def test_measuring_changes_no_weight(norm, tmp_path, monkeypatch):
+    strategy = load_strategy("dann").with_values({"align.discriminator_norm": norm, "align.schedule": "constant"})
+    job = make_job(strategy.model_dump(), epochs=2, steps_per_epoch=3)
     data = make_data(job, per_slide=4)
     train_on(job, data, tmp_path / "measured")
     monkeypatch.setattr(loop, "measured_steps", lambda total, epochs: effect.measured_steps(total, 1, least=1))

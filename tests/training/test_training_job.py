@@ -10,6 +10,7 @@ from stainda.config import StrategyConfig, TaskConfig, TrainingConfig, load_stra
 from stainda.errors import ConfigError, TrainingError
 from stainda.training import Job, resolve_training
 from stainda.training.job import OBJECTS
+from stainda.training.rare_settings import COUNTERS
 
 
 def test_a_job_comes_back_from_its_settings(tmp_path):
@@ -70,38 +71,37 @@ def test_only_trainings_whose_colours_are_mixed_otherwise_have_new_names(monkeyp
 
 
 @pytest.mark.parametrize(
-    ("strategy", "renamed"),
+    ("setting", "with_it", "without"),
     [
-        ({"labels": "few_shot"}, True),
-        ({"labels": "few_shot", "norm": "per_domain"}, False),
-        ({"labels": {"name": "few_shot", "unit": "patients"}}, False),
-        ({}, False),
+        ("few_mixed", {"labels": "few_shot"}, {"labels": "few_shot", "norm": "per_domain"}),
+        ("few_mixed", {"labels": "few_shot"}, {"labels": {"name": "few_shot", "unit": "patients"}}),
+        ("shares", {"align": {"name": "mcd", "share": 0.3}}, {"align": {"name": "dann", "share": 0.3}}),
+        ("shares", {"align": {"name": "mcd", "share": 0.3}}, {"align": "mcd"}),
+        ("slide_statistics", {"norm": "reestimated"}, {"norm": "per_domain"}),
+        ("map_gradients", {"align": {"name": "fishr", "layer": "bottleneck"}}, {"align": "fishr"}),
+        ("frozen_bf16", {"align": "adda", "training": {"precision": "bf16"}}, {"align": "adda"}),
+        ("spectral", {"align": {"name": "dann", "discriminator_norm": "spectral"}}, {"align": "dann"}),
+        (
+            "spectral",
+            {"align": {"name": "together", "parts": {"dann": {"discriminator_norm": "spectral"}, "mixup": {}}}},
+            {"align": {"name": "together", "parts": {"dann": {}, "mixup": {}}}},
+        ),
+        ("weighted_heads", {"labels": "propagated", "align": "rtn"}, {"labels": "propagated", "align": "dann"}),
+        ("weighted_heads", {"labels": "propagated", "align": "mcd"}, {"align": "mcd"}),
     ],
 )
-def test_only_trainings_that_mix_few_patches_with_others_have_new_names(monkeypatch, strategy, renamed):
-    job = make_job(strategy)
-    now = job.hash
-    monkeypatch.setattr("stainda.training.job.FEW_MIXED", 3)
-    assert (job.hash != now) is renamed
+def test_only_trainings_with_a_rare_setting_have_new_names(monkeypatch, setting, with_it, without):
+    def job(strategy):
+        more = strategy.get("training", {})
+        made = make_job({key: value for key, value in strategy.items() if key != "training"}, **more)
+        classified = TaskConfig(kind="classification") if setting == "map_gradients" else made.task
+        return replace(made, task=classified)
 
-
-@pytest.mark.parametrize(
-    ("align", "renamed"),
-    [({"name": "mcd", "share": 0.3}, True), ("mcd", False), ({"name": "dann", "share": 0.3}, False)],
-)
-def test_only_shares_of_parts_with_terms_that_are_not_scaled_have_new_names(monkeypatch, align, renamed):
-    job = make_job({"align": align})
-    now = job.hash
-    monkeypatch.setattr("stainda.training.job.SHARES", 3)
-    assert (job.hash != now) is renamed
-
-
-@pytest.mark.parametrize(("norm", "renamed"), [("reestimated", True), ("shared", False), ("per_domain", False)])
-def test_only_trainings_with_statistics_of_slides_have_new_names(monkeypatch, norm, renamed):
-    job = make_job({"norm": norm})
-    now = job.hash
-    monkeypatch.setattr("stainda.training.job.SLIDE_STATISTICS", 3)
-    assert (job.hash != now) is renamed
+    before = [job(strategy).hash for strategy in (with_it, without, {})]
+    monkeypatch.setitem(COUNTERS, setting, 3)
+    assert [job(strategy).hash != name for strategy, name in zip((with_it, without, {}), before, strict=True)] == [
+        True, False, False,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("head", "renamed"), [("regions", True), ("horizontal_vertical", True), ("star", False)])
