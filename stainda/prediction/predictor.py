@@ -27,13 +27,19 @@ from stainda.prediction.regions import (
     sample_tissue,
 )
 from stainda.prediction.scratch import scratch
-from stainda.prediction.tiling import LARGEST, SMALLEST, TilePlan, batches, blend_tiles, cheapest_plan
+from stainda.prediction.tiling import LARGEST, SMALLEST, TilePlan, blend_tiles, cheapest_plan
 from stainda.prediction.windows import Window, map_size, slide_window
 from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for
 from stainda.run_directory.contents import RESULT, SETTINGS
 from stainda.strategies.detector import CHECKPOINTS, Detector
-from stainda.strategies.norm.statistics import Statistics, batchnorm_layers, estimate_statistics
+from stainda.strategies.norm.statistics import (
+    Statistics,
+    TooFewImages,
+    batches_for_statistics,
+    batchnorm_layers,
+    estimate_statistics,
+)
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -222,7 +228,10 @@ class Predictor:
             assert sample is not None
             if not len(sample.tiles):
                 return None, "batch statistics as trained: no tissue to estimate them from"
-            statistics = estimate_statistics(detector.network, self._seen_tiles(sample, name))
+            try:
+                statistics = estimate_statistics(detector.network, self._seen_tiles(sample, name))
+            except TooFewImages:
+                return None, "batch statistics as trained: one tile is too few to estimate them from"
             return statistics, f"batch statistics re-estimated from {len(sample.tiles)} tiles of this slide"
         if domain is not None and domain in detector.statistics:
             return detector.statistics[domain], f"batch statistics of {domain}, from its training patches"
@@ -231,11 +240,9 @@ class Predictor:
     def _seen_tiles(self, sample: TissueSample, name: str) -> Iterator[Tensor]:
         """Batches of the sampled tiles as the network sees them."""
         detector = self.detector
-        groups = list(batches(range(len(sample.tiles)), 16))
-        if len(groups) > 1 and len(groups[-1]) < 4:  # a batch of a few tiles is no estimate of a variance
-            groups[-2:] = [[*groups[-2], *groups[-1]]]
-        for group in groups:
-            yield detector.see(detector.images(sample.tiles[list(group)]), [name] * len(group))
+        for some in batches_for_statistics(len(sample.tiles), 16):
+            tiles = sample.tiles[some]
+            yield detector.see(detector.images(tiles), [name] * len(tiles))
 
     def _fill(
         self, region: PixelRegion, out: Array, statistics: Statistics | None, name: str, progress: Progress

@@ -201,6 +201,8 @@ class LabelledBatches:
             for name in dict.fromkeys(domains)
         }
         self._turns = _Turns(list(self._decks), generator)
+        some_lack = not all(len(deck) for decks in self._decks.values() for deck in decks)
+        self._owed, self._carried = 0.0, some_lack and not one_domain
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -216,13 +218,18 @@ class LabelledBatches:
 
     def _of(self, turns: Mapping[str, int]) -> Array:
         dealt: list[int] = []
-        owed = 0.0  # so that single patches per domain still come out half with an object
+        # so that single patches per domain still come out half with an object; where few domains have both kinds, a
+        # batch has too few of their patches for any share, and the next one owes the rest
+        owed = self._owed if self._carried else 0.0
         for name, count in turns.items():
             objects, empty = self._decks[name]
-            exact = count * self._share + owed
-            wanted = count if not len(empty) else 0 if not len(objects) else min(count, round(exact))
-            owed = exact - wanted
+            wanted = count if not len(empty) else 0
+            if len(objects) and len(empty):  # what a domain lacks is not owed by others: which one it is would show
+                exact = count * self._share + owed
+                wanted = min(count, max(0, round(exact)))
+                owed = exact - wanted
             dealt += objects.deal(wanted) + empty.deal(count - wanted)
+        self._owed = owed
         return np.asarray(dealt)
 
 

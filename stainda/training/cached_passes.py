@@ -34,13 +34,14 @@ class Kept:
     Attributes:
         root: folder of the caches.
         indices: of the patches by kind: ``labelled``, ``target``, ``compared`` and ``validation``.
-        autocast: the loop's precision.
+        autocast: the loop's precision. precision: its name, ``fp32`` or ``bf16``.
     """
 
     root: Path
     job: Job
     indices: dict[str, Array]
     autocast: Callable[[], AbstractContextManager[None]]
+    precision: str
 
 
 def refuse_what_needs_pixels(strategy: Strategy) -> None:
@@ -184,6 +185,7 @@ class CachedPasses(BatchPipeline):
             "standard": [detector.standard.mean.tolist(), detector.standard.std.tolist()],
             "view": [config.view.model_dump(), strategy.view.state()], "size": job.patches.size,
             **({} if kind == "validation" else views),
+            **({} if self._kept.precision == "fp32" else {"precision": self._kept.precision}),
         }  # fmt: skip
 
     def _draw_labelled(self, indices: Array, generator: torch.Generator) -> CachedView:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -135,7 +136,9 @@ def measure(align: Align, step: Step, ratio: float, generator: torch.Generator) 
     result = align.distance(apart)
     head["distance"] = None if result is None else _rounded(float(result.detach()))
     rows = []
-    for name, answers in align.verdicts(apart).items():
+    with _judges_in_evaluation(align, step):
+        verdicts = align.verdicts(apart)
+    for name, answers in verdicts.items():
         judged = judge(answers)
         rows.append(
             {
@@ -149,6 +152,20 @@ def measure(align: Align, step: Step, ratio: float, generator: torch.Generator) 
             }
         )
     return rows or [head]
+
+
+@contextmanager
+def _judges_in_evaluation(align: Align, step: Step) -> Iterator[None]:
+    """Inside the block discriminators (what has a rate of its own) do not move their spectral norms."""
+    judges = [step.modules.get_submodule(name) for name in align.rates()]
+    before = [module.training for module in judges]
+    for module in judges:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module, training in zip(judges, before, strict=True):
+            module.train(training)
 
 
 def _flat(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> Tensor:

@@ -128,6 +128,9 @@ class Job:
         are in ``data_key``), who else is in the protocol and how outlines are made of probabilities do not change it;
         other weights to start from, or another :data:`ALGORITHM`, do.
         """
+        from stainda.strategies import build
+        from stainda.training.rare_settings import rare_settings
+
         values = self.settings()
         del values["study"]
         if not self.repeats:  # trainings made before there was this keep their names
@@ -163,6 +166,7 @@ class Job:
             values["standardised"] = [list(colour) for colour in given]
         if self._mixes_densities():
             values["densities"] = DENSITIES
+        values |= rare_settings(build(self.strategy), self.task, self.training)
         if self.task.kind == "instances" and self.task.instances.name in OBJECTS:
             values["objects"] = OBJECTS[self.task.instances.name]
         return stable_hash([ALGORITHM, values])

@@ -140,12 +140,11 @@ class TrainingLoop:
         if prepared.compiled is not None:
             prepared.compiled.paused = self._is_measured(index)
         step = self._draw(index, total)
-        terms = align.losses(step)
-        if "task" not in terms:
-            terms = {"task": self._task.loss(step.source, prepared.loss), **terms}
-        terms |= self._task.more_terms(step.source)
+        added = align.losses(step)
+        task = {} if "task" in added else {"task": self._task.loss(step.source, prepared.loss)}
+        terms = task | added | self._task.more_terms(step.source)
         loss = torch.stack([*terms.values()]).sum()
-        self._measure(step, loss)
+        self._measure(step, added, loss)
         values = {name: float(value.detach()) for name, value in terms.items()}
         self._refuse_what_is_no_number(index, values)
         prepared.optimiser.zero_grad(set_to_none=True)
@@ -205,16 +204,24 @@ class TrainingLoop:
             remedy="Lower training.learning_rate or the weight of the strategy's align part",
         )
 
-    def _measure(self, step: Step, total: torch.Tensor) -> None:
-        """Compare the gradient of all terms with the task's, at the steps at which that is recorded or needed."""
+    def _measure(self, step: Step, added: dict[str, torch.Tensor], total: torch.Tensor) -> None:
+        """Compare the gradient of all terms with the task's, at the steps at which that is recorded or needed.
+
+        Args:
+            added: the terms of the align part. total: the sum of all terms.
+        """
         if not self._is_measured(step.index):
             return
         measured, due = step.index in self._measured, self._kept_share.is_due(step.index)
-        ratio = gradient_ratio(self._task_loss(step), total, step.network.parameters(), self._ranks.mean)
+        task, align, parameters = self._task_loss(step), self._align, list(step.network.parameters())
+        ratio = gradient_ratio(task, total, parameters, self._ranks.mean)
         if measured:
-            self._log.add_effect(measure(self._align, step, ratio, self._prepared.generators["effect"]))
-        if due and isinstance(self._align, ScheduledAlign):
-            self._kept_share.take(ratio, self._align.growth(step))
+            self._log.add_effect(measure(align, step, ratio, self._prepared.generators["effect"]))
+        if due and isinstance(align, ScheduledAlign):
+            if align.unscaled:
+                scaled = [value for name, value in added.items() if name not in align.unscaled]
+                ratio = gradient_ratio(task, torch.stack([task, *scaled]).sum(), parameters, self._ranks.mean)
+            self._kept_share.take(ratio, align.growth(step))
 
     def _is_measured(self, index: int) -> bool:
         return index in self._measured or self._kept_share.is_due(index)
@@ -267,6 +274,8 @@ class TrainingLoop:
         detector.save(self._folder)
         for slide, reason in prepared.strategy.view.fallbacks.items():
             self._log.line(f"view {prepared.strategy.view.name} fell back on {slide}: {reason}")
+        for slide, reason in final.fallbacks.items():
+            self._log.line(f"validation slide {slide}: {reason}")
         result = self._result(final, ended)
         self._log.line(self._verdict(final))
         values = {**asdict(result), "job": prepared.job.hash, "strategy": prepared.job.strategy.name}

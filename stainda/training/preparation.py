@@ -166,7 +166,7 @@ class Preparation:
                 "labelled": chosen.train, "target": chosen.unlabelled, "compared": chosen.compared,
                 "validation": chosen.validation,
             }  # fmt: skip
-            kept = Kept(features, job, indices, self.fabric.autocast)
+            kept = Kept(features, job, indices, self.fabric.autocast, self.precision)
             return CachedPasses(self.strategy, self.detector, patches, running, self.generators, kept)
         return BatchPipeline(self.strategy, self.detector, patches, running, self.generators)
 

@@ -164,7 +164,7 @@ class _Pretraining:
             for epoch in range(done, self._config.epochs):
                 rows.append(self._epoch(epoch))
                 PRETRAINING_CURVE.write(self._folder, rows)
-                if self._clock.seconds()[0] - last_kept > EVERY_SECONDS:
+                if self._clock.seconds()[0] - last_kept > EVERY_SECONDS and epoch + 1 < self._config.epochs:
                     self._state.save({"epoch": epoch + 1, "rows": rows, "seconds": self._clock.seconds()})
                     last_kept = self._clock.seconds()[0]
                 bar.advance()
@@ -222,10 +222,14 @@ class _Pretraining:
         return dict(zip(PRETRAINING_CURVE.names, values, strict=True))
 
     def _save(self) -> int:
-        """Write the tensors of the encoder that learned, and the buffers of their layers; how many they are."""
+        """Write the tensors of the encoder that learned, and the buffers of their layers; how many they are.
+
+        What learned is what the optimiser has moved: unlike gradients, its state outlasts an interruption.
+        """
         from stainda.strategies.detector import save_tensors
 
-        learned = {name for name, parameter in self._network.named_parameters() if parameter.grad is not None}
+        moved = self._optimiser.state
+        learned = {name for name, parameter in self._network.named_parameters() if parameter in moved}
         modules = {name.rpartition(".")[0] for name in learned}
         state = self._network.state_dict()
         kept = {

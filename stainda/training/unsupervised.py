@@ -32,13 +32,13 @@ from stainda.randomness import generator_for
 from stainda.run_directory.result_tables import JOB_UNSUPERVISED
 from stainda.strategies.detector import Detector
 from stainda.strategies.features import FeatureTap
-from stainda.strategies.norm.statistics import Statistics, estimate_statistics, statistics_of
+from stainda.strategies.norm.statistics import Statistics, TooFewImages, estimate_statistics, statistics_of
 from stainda.training.batches import Patches, PatchMetadata
 from stainda.training.losses import IGNORE
 from stainda.training.tasks import task_of
 
 if TYPE_CHECKING:
-    from stainda.patches.serial import SerialPairs
+    from stainda.patches.serial import Pairs, SerialPairs
 
 Array = npt.NDArray[np.float64]
 
@@ -94,6 +94,7 @@ def serial_agreement(detector: Detector, pairs: SerialPairs, generator: np.rando
     that finds nothing has no agreement.
     """
     drawn = pairs.read(np.sort(generator.permutation(len(pairs))[:PATCHES]))
+    by_slide = _of_slides(detector, drawn) if detector.strategy.norm.from_slide else None
     shares = []
     for images, slides, domains in (
         (drawn.one, drawn.one_slides, drawn.one_domains),
@@ -101,7 +102,7 @@ def serial_agreement(detector: Detector, pairs: SerialPairs, generator: np.rando
     ):
         out: list[torch.Tensor] = []
         for index, domain in enumerate(domains):
-            statistics = detector.statistics.get(domain)
+            statistics = detector.statistics.get(domain) if by_slide is None else by_slide[slides[index]]
             out.append(detector.probabilities(images[index : index + 1], slides[index : index + 1], statistics))
         shares.append(torch.cat(out).cpu())
     grid, weight = torch.from_numpy(drawn.grid), torch.from_numpy(drawn.certainty)[:, None]
@@ -117,6 +118,24 @@ def serial_agreement(detector: Detector, pairs: SerialPairs, generator: np.rando
     both = float((weight * shares[0] * warped).sum())
     each = float((weight * (shares[0] ** 2 + warped**2)).sum())
     return 2 * both / each if each > _TINY else 0.0
+
+
+def _of_slides(detector: Detector, pairs: Pairs) -> dict[str, Statistics | None]:
+    """Batch statistics of each slide, from its patches on either side of pairs; ``None`` where they are too few."""
+    images, slides = np.concatenate([pairs.one, pairs.two]), np.asarray([*pairs.one_slides, *pairs.two_slides])
+    result: dict[str, Statistics | None] = {}
+    for slide in dict.fromkeys(slides.tolist()):
+        own = images[slides == slide]
+        result[slide] = _estimated(detector, detector.see(detector.images(own), [slide] * len(own)))
+    return result
+
+
+def _estimated(detector: Detector, seen: torch.Tensor) -> Statistics | None:
+    """Statistics of images as the network sees them; ``None``, those of training, where one is too few."""
+    try:
+        return estimate_statistics(detector.network, [seen])
+    except TooFewImages:
+        return None
 
 
 def score_pixels(target: SampledPixels, train: SampledPixels, val: SampledPixels, seed: int = 0) -> dict[str, float]:
@@ -231,7 +250,7 @@ def _pixels(
         seen = detector.see(detector.images(data.images(members)), origins.slides(members))
         statistics: Statistics | None = detector.statistics.get(group)
         if by_slide:
-            statistics = estimate_statistics(network, [seen])
+            statistics = _estimated(detector, seen)
         with statistics_of(network, statistics):
             logits, features = tap(seen)
         logits, features = (values[..., None, None] if values.dim() == 2 else values for values in (logits, features))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,12 @@ from torch import Tensor
 from stainda.arrays import Array
 from stainda.evaluation.thresholds import BINS, Rule, choose_threshold, dice_at
 from stainda.strategies.detector import Detector
-from stainda.strategies.norm.statistics import Statistics, estimate_statistics
+from stainda.strategies.norm.statistics import (
+    Statistics,
+    TooFewImages,
+    batches_for_statistics,
+    estimate_statistics,
+)
 from stainda.training.batches import Patches, PatchMetadata
 from stainda.training.losses import IGNORE
 from stainda.training.tasks import task_of
@@ -26,12 +31,14 @@ class Validation:
         score: mean over the classes that occur in the validation patches.
         dice, thresholds: by class; a class that does not occur keeps 0.5 and has no Dice.
         patients: mean Dice over the classes by patient, at the thresholds of all.
+        fallbacks: by slide, why its batch statistics are not its own.
     """
 
     score: float
     dice: dict[str, float]
     thresholds: dict[str, float]
     patients: dict[str, float] = field(default_factory=dict)
+    fallbacks: dict[str, str] = field(default_factory=dict)
 
 
 def validate(
@@ -58,13 +65,18 @@ def validate(
     by_slide, task = detector.strategy.norm.from_slide, task_of(detector.task)
     groups = np.asarray(origins.slides(indices) if by_slide else origins.domains(indices))
     counts: dict[str, Array] = {}
+    fallbacks: dict[str, str] = {}
     for group in dict.fromkeys(groups.tolist()):
         members = indices[groups == group]
         parts = [members[start : start + batch_size] for start in range(0, len(members), batch_size)]
         statistics: Statistics | None = None
         if own_statistics and by_slide:
-            seen = (detector.see(detector.images(data.images(part)), origins.slides(part)) for part in parts)
-            statistics = estimate_statistics(detector.network, seen)
+            batches = [members[some] for some in batches_for_statistics(len(members), batch_size)]
+            seen = (detector.see(detector.images(data.images(part)), origins.slides(part)) for part in batches)
+            try:
+                statistics = estimate_statistics(detector.network, seen)
+            except TooFewImages:
+                fallbacks[group] = "batch statistics as trained: one patch is too few to estimate them from"
         elif own_statistics:
             statistics = detector.statistics.get(group)
         for part in parts:
@@ -78,7 +90,7 @@ def validate(
             for patient in dict.fromkeys(of.tolist()):
                 mine = count_probabilities(shares.cpu().numpy()[of == patient], labels.numpy()[of == patient])
                 counts[patient] = counts[patient] + mine if patient in counts else mine
-    return score_counts(counts, detector.classes, threshold)
+    return replace(score_counts(counts, detector.classes, threshold), fallbacks=fallbacks)
 
 
 def score_counts(counts: Mapping[str, Array], classes: Sequence[str], rule: Rule = "robust") -> Validation:

@@ -1,6 +1,7 @@
 """Two-player parts: each player gets the gradient of its own loss, of the right sign and size; and the row helpers."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -220,6 +221,15 @@ def test_adda_moves_the_target_towards_what_the_source_was_when_the_second_phase
     torch.testing.assert_close(got[1], gradient(0.5 * inverted, target)[0])
     for one, other in zip(got[2:], plain, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_adda_runs_its_copy_in_the_precision_of_the_training():
+    part, step = _adda(0.6, nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)))
+    step = replace(step, autocast=lambda: torch.autocast("cpu", torch.bfloat16))
+    network, seen = step.modules["source_network"].network, []
+    network[0].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    part.losses(step)
+    assert seen == [torch.bfloat16]
 
 
 # -- GVB and BSP --------------------------------------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """Parts with classifiers of their own: which player descends what."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from align_cases import cross_entropy, gradient, hand_step, leaf
 from torch import nn
+from torch.nn import functional
 
 from stainda.strategies.align.mcd import Mcd
 from stainda.strategies.align.rtn import Rtn
@@ -142,3 +144,21 @@ def test_a_coarser_layer_is_scored_at_the_size_of_the_logits():
     step = hand_step(part, features, logits, torch.zeros(2, 6, 6).long())
     assert all(term.isfinite() for term in part.losses(step).values())
     assert Head(4, 3, 2)(torch.zeros(5, 4)).shape == (5, 2)
+
+
+@pytest.mark.parametrize("part", [Mcd(), SymNets(), Rtn(features="pooled")], ids=lambda part: part.name)
+def test_pixels_count_by_their_weight_in_the_task_loss_of_a_part(part):
+    step, *_ = _case(part, "segmentation")
+    weights = torch.rand(3, 5, 5, generator=torch.Generator().manual_seed(5))
+
+    def loss(logits, labels, weights=None):
+        each = functional.cross_entropy(logits, labels, ignore_index=255, reduction="none")
+        return (each if weights is None else each * weights).mean()
+
+    term = "task" if part.name == "rtn" else "heads"
+    plain, weighted, even = (
+        part.losses(replace(step, loss=loss, source=replace(step.source, weights=given)))[term]
+        for given in (None, weights, torch.full((3, 5, 5), 0.5))
+    )
+    torch.testing.assert_close(even, 0.5 * plain)
+    assert (weighted - even).detach().abs() > 1e-4

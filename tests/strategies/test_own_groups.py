@@ -190,6 +190,12 @@ def test_gradients_of_flat_logits_are_those_of_a_linear_layer():
     assert (got[3] == 0).all()
 
 
+def test_gradients_of_a_classifier_on_a_map_are_those_on_its_mean():
+    features, logits, labels = random(3, 5, 4, 4), random(3, 2, seed=1), torch.tensor([0, 1, 255])
+    got = classifier_gradients(logits, labels, features)
+    torch.testing.assert_close(got, classifier_gradients(logits, labels, features.mean((2, 3))))
+
+
 def test_fishr_is_the_distance_of_gradient_variances_and_remembers_them():
     part = Fishr(weight=1.0, grow=0.0, smooth=0.5)
     made = nn.ModuleDict(part.modules(site(channels=4, groups=("a", "b", "c"))))

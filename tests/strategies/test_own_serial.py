@@ -1,5 +1,6 @@
 """Serial consistency: who is moved, what a displacement costs, and that unsure places cost nothing."""
 
+import inspect
 import math
 
 import numpy as np
@@ -8,12 +9,15 @@ import torch
 from own_steps import random, step
 from scipy.ndimage import gaussian_filter
 
-from stainda.config import StrategyConfig
+from stainda.config import StrategyConfig, TrainingConfig
 from stainda.errors import ConfigError
 from stainda.strategies import build
 from stainda.strategies.align.base import Batch, PairBatch
 from stainda.strategies.align.serial_consistency import SerialConsistency
 from stainda.strategies.align.support.disagreement import disagreement, windowed
+from stainda.strategies.parts import PARTS
+from stainda.training.compiling import refuse_what_cannot_be_compiled
+from stainda.training.sharing import refuse_what_cannot_be_shared
 
 
 def _grid(n, size, move=(0.0, 0.0)):
@@ -131,6 +135,31 @@ def test_parts_work_together_or_say_why_not():
         ({"dann": {}, "danm": {}}, "unknown align 'danm'"),
         ({"dann": {"wieght": 1}, "serial_consistency": {}}, "wieght"),
         ({"dann": {}}, "at least 2"),
+        ({"mixup": {}, "group_dro": {}}, "mixup and group_dro both replace the task loss"),
+        ({"rtn": {}, "cutmix": {}}, "both replace the task loss"),
+        ({"mean_teacher": {}, "swad": {}}, "both keep weights of their own"),
+        ({"mean_teacher": {"colours": "same"}, "fixmatch": {}}, "mean_teacher same, fixmatch strong"),
+        ({"mean_teacher": {}, "dann": {}}, "differ in how colours of the target change"),
+        ({"dann": {"share": 0.3}, "serial_consistency": {}}, "share of dann has no meaning among several"),
     ):
         with pytest.raises(ConfigError, match=message):
             build(StrategyConfig(name="x", align={"name": "together", "parts": parts}))
+    for parts in ({"mean_teacher": {"predict": "student"}, "swad": {}}, {"fixmatch": {}, "serial_consistency": {}}):
+        build(StrategyConfig(name="x", align={"name": "together", "parts": parts}))
+
+
+def test_parts_that_move_weights_do_so_in_company():
+    """Otherwise a training with them would be compiled, or shared by devices."""
+    strategy = build(StrategyConfig(name="x", align={"name": "together", "parts": {"mldg": {}, "selfreg": {}}}))
+    with pytest.raises(ConfigError, match="differentiates a gradient"):
+        refuse_what_cannot_be_compiled(TrainingConfig(compile=True), strategy, "unet")
+    with pytest.raises(ConfigError, match="differentiates the loss"):
+        refuse_what_cannot_be_shared(TrainingConfig(devices=2), strategy)
+
+
+def test_parts_say_whether_they_replace_the_task_loss():
+    for name, part in PARTS["align"].items():
+        if name == "together":
+            continue
+        code = [inspect.getsource(kind.losses) for kind in part.__mro__ if "losses" in vars(kind)]
+        assert part.replaces_task == any('"task": ' in own for own in code), name

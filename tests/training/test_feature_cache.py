@@ -15,6 +15,7 @@ from torch import nn
 
 from stainda.config import ModelConfig, PartConfig, TaskConfig, TrainingConfig, available, load_piece, load_strategy
 from stainda.errors import ConfigError, TrainingError
+from stainda.files import stable_hash
 from stainda.models import build_model
 from stainda.models.cnn import Cnn
 from stainda.strategies import build
@@ -22,6 +23,7 @@ from stainda.strategies.align.base import Batch, Site, Step
 from stainda.strategies.detector import Detector
 from stainda.training import feature_cache, train_on
 from stainda.training.feature_cache import features_folder
+from stainda.training.preparation import Preparation
 
 CLASSES = TaskConfig(kind="classification", classes=("glomerulus",), centre=0.25, covered=0.3, clear=0.2)
 CNN = ModelConfig(name="cnn", params={"depth": 3, "width": 8})
@@ -128,6 +130,18 @@ def test_the_encoder_runs_once_for_every_patch_and_view_and_later_trainings_read
     other = replace(second, seed=7)  # another random encoder
     train_on(other, data, tmp_path / "jobs" / "c")
     assert len(list((tmp_path / "features").iterdir())) == 4
+
+
+def test_features_of_another_precision_are_kept_apart(tmp_path):
+    """What one training computed in bf16 is not what a training in fp32 would have; auto is what it comes to."""
+    names = {}
+    for precision in ("fp32", "auto", "bf16"):
+        job = _job(cache={"views": 1}, precision=precision, device="cpu")
+        made = Preparation(job, build(job.strategy), make_data(job, per_slide=4), features=tmp_path)
+        about = made.passes._about("labelled")
+        assert about.get("precision") == (None if precision != "bf16" else "bf16"), "those in fp32 keep their names"
+        names[precision] = stable_hash(about)
+    assert names["fp32"] == names["auto"] != names["bf16"]
 
 
 def test_views_differ_and_are_what_the_encoder_gives(tmp_path):

@@ -71,6 +71,35 @@ def test_many_domains_share_a_small_batch_and_still_show_objects():
     assert shown == [4] * 10
 
 
+@pytest.mark.parametrize("share", [0.125, 0.5])
+@pytest.mark.parametrize("rare", [False, True])
+def test_what_one_domain_lacks_is_not_made_up_by_another(share, rare):
+    """Three domains without an empty patch, two with both kinds, one without an object."""
+    domains = [f"d{index // 20}" for index in range(120)]
+    has = np.array([True] * 60 + ([True] * 10 + [False] * 10) * 2 + [False] * 20)
+    batches = LabelledBatches(
+        np.arange(120), domains, has, 8, False, np.random.default_rng(0), object_share=share,
+        rare=RareClasses(has[:, None], np.array([1.0])) if rare else None,
+    )  # fmt: skip
+    drawn = [batches.draw() for _ in range(300)]
+    assert {len(batch) for batch in drawn} == {8}
+    every = np.concatenate(drawn)
+    both = every[(every >= 60) & (every < 100)]
+    assert has[both].mean() == pytest.approx(share, abs=0.005), "though a batch has two or three of them"
+    assert has[every[every < 60]].all() and not has[every[every >= 100]].any()
+
+
+def test_one_patch_of_each_of_several_targets_leaves_the_source_as_it_was():
+    has = np.array([True] * 20 + [False] * 20 + [True] * 3)
+    batches = LabelledBatches(
+        np.arange(43), ["s"] * 40 + ["t", "u", "v"], has, 8, False, np.random.default_rng(0)
+    )  # fmt: skip
+    drawn = [batches.draw() for _ in range(200)]
+    assert {len(batch) for batch in drawn} == {8}
+    source = np.concatenate(drawn)
+    assert has[source[source < 40]].mean() == pytest.approx(0.5, abs=0.02)
+
+
 def test_batches_depend_on_the_seed_alone():
     first, again, other = (_labelled(False, seed) for seed in (1, 1, 2))
     draws = [[batches.draw().tolist() for _ in range(5)] for batches in (first, again, other)]

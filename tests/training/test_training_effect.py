@@ -2,15 +2,17 @@
 
 import csv
 import math
+from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 import torch
 from blob_cohort import make_data, make_job
 from torch import nn
 
-from stainda.config import load_strategy
+from stainda.config import available, load_strategy
 from stainda.strategies import build
-from stainda.strategies.align.base import DomainAnswers
+from stainda.strategies.align.base import DomainAnswers, ScheduledAlign
 from stainda.strategies.align.support.map_discriminators import of_two_sides
 from stainda.training import effect, log, loop, train_on
 from stainda.training.effect import EFFECT_COLUMNS, gradient_ratio, judge, measured_steps
@@ -124,8 +126,10 @@ def test_methods_without_a_discriminator_are_recorded(name, tmp_path):
     assert all((row["distance"] != "") == (name in measured) for row in rows)
 
 
-def test_measuring_changes_no_weight(tmp_path, monkeypatch):
-    job = make_job(load_strategy("dann").model_dump(), epochs=2, steps_per_epoch=3)
+@pytest.mark.parametrize("norm", ["none", "spectral"])
+def test_measuring_changes_no_weight(norm, tmp_path, monkeypatch):
+    strategy = load_strategy("dann").with_values({"align.discriminator_norm": norm, "align.schedule": "constant"})
+    job = make_job(strategy.model_dump(), epochs=2, steps_per_epoch=3)
     data = make_data(job, per_slide=4)
     train_on(job, data, tmp_path / "measured")
     monkeypatch.setattr(loop, "measured_steps", lambda total, epochs: effect.measured_steps(total, 1, least=1))
@@ -166,6 +170,74 @@ def test_with_a_share_every_method_sends_as_much_gradient(name, tmp_path):
     with log.EFFECT.inside(tmp_path).open(newline="") as stream:
         ratios = sorted(float(row["gradient_ratio"]) for row in list(csv.DictReader(stream))[4:])
     assert 0.1 < ratios[len(ratios) // 2] < 0.9
+
+
+def _scaled_align():
+    """Strategies with a schedule, one for each class of align part that patches with labels of pixels can train."""
+    found = {}
+    for name in available("strategies"):
+        align = build(load_strategy(name)).align
+        if isinstance(align, ScheduledAlign) and "segmentation" in align.tasks:
+            found.setdefault(type(align), name)
+    return sorted(found.values())
+
+
+@pytest.mark.parametrize("name", _scaled_align())
+def test_every_term_follows_the_scale_or_is_named_as_one_that_does_not(name, tmp_path, monkeypatch):
+    """In the network's gradient: named terms have one without any scale, the others twice as much at twice the scale.
+
+    ``share`` takes what it measures to be proportional to the scale.
+    """
+    seen = {}
+
+    def gradients(step, scale, learned):
+        torch.manual_seed(0)
+        apart = replace(
+            step, scale=scale, modules=deepcopy(step.modules), generator=torch.Generator().manual_seed(1)
+        )  # fmt: skip
+        terms = build(job.strategy).align.losses(apart)
+        grads = {}
+        for term, value in terms.items():
+            own = torch.autograd.grad(value, learned, retain_graph=True, allow_unused=True) if value.grad_fn else []
+            grads[term] = torch.cat([torch.zeros(1), *(grad.flatten() for grad in own if grad is not None)])
+        return grads
+
+    def check(self, step, added, total):
+        if step.index < 5:
+            return
+        learned = [parameter for parameter in step.network.parameters() if parameter.requires_grad]
+        none, one, two = (gradients(step, scale, learned) for scale in (1e-9, 1.0, 2.0))
+        for term in one:
+            seen[term] = float(one[term].norm())
+            if term in self._align.unscaled:
+                torch.testing.assert_close(one[term], none[term])
+                assert seen[term] > 0
+            else:
+                torch.testing.assert_close(two[term], 2 * one[term], rtol=1e-3, atol=1e-6)
+
+    monkeypatch.setattr(loop.TrainingLoop, "_measure", check)
+    job = make_job(load_strategy(name).model_dump(), epochs=1, steps_per_epoch=6, batch_size=4)
+    train_on(job, make_data(job, per_slide=4), tmp_path)
+    assert max(seen.values()) > 0 and set(build(job.strategy).align.unscaled) <= set(seen)
+
+
+@pytest.mark.parametrize("name", ["mcd", "rtn", "gvb", "bsp", "dsn", "symnets"])
+def test_the_share_is_of_the_terms_that_it_scales(name, tmp_path, monkeypatch):
+    """Terms that reach the network whatever the strength do not count: they switched the others off."""
+    real, scaled = loop.TrainingLoop._measure, []
+
+    def look(self, step, added, total):
+        real(self, step, added, total)
+        if step.index >= 20:
+            task, own = self._task_loss(step), [one for key, one in added.items() if key not in self._align.unscaled]
+            total = torch.stack([task, *own]).sum()
+            scaled.append(gradient_ratio(task, total, step.network.parameters()))
+
+    monkeypatch.setattr(loop.TrainingLoop, "_measure", look)
+    strategy = load_strategy(name).with_values({"align.share": 0.3, "align.schedule": "constant", "align.begin": 0.0})
+    job = make_job(strategy.model_dump(), epochs=1, steps_per_epoch=60)
+    train_on(job, make_data(job, per_slide=8), tmp_path)
+    assert 0.1 < sorted(scaled)[len(scaled) // 2] < 0.9, scaled
 
 
 @pytest.mark.parametrize("name", ["dann", "vat"])

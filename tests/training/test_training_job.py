@@ -10,6 +10,7 @@ from stainda.config import StrategyConfig, TaskConfig, TrainingConfig, load_stra
 from stainda.errors import ConfigError, TrainingError
 from stainda.training import Job, resolve_training
 from stainda.training.job import OBJECTS
+from stainda.training.rare_settings import COUNTERS
 
 
 def test_a_job_comes_back_from_its_settings(tmp_path):
@@ -67,6 +68,40 @@ def test_only_trainings_whose_colours_are_mixed_otherwise_have_new_names(monkeyp
     now = job.hash
     monkeypatch.setattr("stainda.training.job.DENSITIES", 3)
     assert (job.hash != now) is renamed
+
+
+@pytest.mark.parametrize(
+    ("setting", "with_it", "without"),
+    [
+        ("few_mixed", {"labels": "few_shot"}, {"labels": "few_shot", "norm": "per_domain"}),
+        ("few_mixed", {"labels": "few_shot"}, {"labels": {"name": "few_shot", "unit": "patients"}}),
+        ("shares", {"align": {"name": "mcd", "share": 0.3}}, {"align": {"name": "dann", "share": 0.3}}),
+        ("shares", {"align": {"name": "mcd", "share": 0.3}}, {"align": "mcd"}),
+        ("slide_statistics", {"norm": "reestimated"}, {"norm": "per_domain"}),
+        ("map_gradients", {"align": {"name": "fishr", "layer": "bottleneck"}}, {"align": "fishr"}),
+        ("frozen_bf16", {"align": "adda", "training": {"precision": "bf16"}}, {"align": "adda"}),
+        ("spectral", {"align": {"name": "dann", "discriminator_norm": "spectral"}}, {"align": "dann"}),
+        (
+            "spectral",
+            {"align": {"name": "together", "parts": {"dann": {"discriminator_norm": "spectral"}, "mixup": {}}}},
+            {"align": {"name": "together", "parts": {"dann": {}, "mixup": {}}}},
+        ),
+        ("weighted_heads", {"labels": "propagated", "align": "rtn"}, {"labels": "propagated", "align": "dann"}),
+        ("weighted_heads", {"labels": "propagated", "align": "mcd"}, {"align": "mcd"}),
+    ],
+)
+def test_only_trainings_with_a_rare_setting_have_new_names(monkeypatch, setting, with_it, without):
+    def job(strategy):
+        more = strategy.get("training", {})
+        made = make_job({key: value for key, value in strategy.items() if key != "training"}, **more)
+        classified = TaskConfig(kind="classification") if setting == "map_gradients" else made.task
+        return replace(made, task=classified)
+
+    before = [job(strategy).hash for strategy in (with_it, without, {})]
+    monkeypatch.setitem(COUNTERS, setting, 3)
+    assert [job(strategy).hash != name for strategy, name in zip((with_it, without, {}), before, strict=True)] == [
+        True, False, False,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("head", "renamed"), [("regions", True), ("horizontal_vertical", True), ("star", False)])

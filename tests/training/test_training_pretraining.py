@@ -15,6 +15,7 @@ from stainda.cohort import Roles
 from stainda.config import StrategyConfig
 from stainda.errors import LeakError, TrainingError
 from stainda.patches.unlabelled_data import UnlabelledData, nearby, refuse_hidden
+from stainda.run_directory.contents import RESUME_REST
 from stainda.training import train
 from stainda.training.contrastive import alignment, byol, nt_xent, uniformity
 from stainda.training.pretraining import encoder_file, pretrain, pretraining_of, read_pretraining
@@ -154,6 +155,33 @@ def test_it_is_done_once_and_ends_in_the_same_bytes(trained, store, tmp_path):
     assert len(rows) == 4
     for one, other in zip(rows, (tmp_path / "whole" / "loss.csv").read_text().splitlines(), strict=True):
         assert one.rpartition(",")[0] == other.rpartition(",")[0]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_interruption_before_the_encoder_is_written_loses_no_tensor(kept, store, tmp_path, monkeypatch):
+    """After the last epoch nothing is kept to go on from; where it was (``kept``), the encoder comes out whole too."""
+    from stainda.training import pretraining
+
+    class Cut(Exception):
+        pass
+
+    def cut(self):
+        if kept:
+            row = {"epoch": 1, "step": 1, "loss": 1.0, "seconds": 1.0}
+            self._state.save({"epoch": 1, "rows": [row], "seconds": [1.0, 1.0]})
+        raise Cut
+
+    job = start({"name": "simclr", "pairs": "augmentation", "epochs": 1, "batch_size": 32}, store)
+    pretrain(job, store, tmp_path / "whole")
+    monkeypatch.setattr(pretraining, "EVERY_SECONDS", -1.0)
+    with monkeypatch.context() as patched, pytest.raises(Cut):
+        patched.setattr(pretraining._Pretraining, "_save", cut)
+        pretrain(job, store, tmp_path / "cut")
+    assert (tmp_path / "cut" / RESUME_REST.name).exists() == kept
+    result = pretrain(job, store, tmp_path / "cut")
+    whole, resumed = (load_file(tmp_path / name / "encoder.safetensors") for name in ("whole", "cut"))
+    assert result.tensors == len(whole) > 0 and whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def _cut_off_after(epochs, job, store, folder):

@@ -46,7 +46,7 @@ def mean_entropy(logits: Tensor) -> Tensor:
 def surer(
     network: nn.Module, tiles: Sequence[Tensor], statistics: Statistics | None, steps: int, learning_rate: float
 ) -> Iterator[Adapted]:
-    """Inside the block scale and shift of the normalisations are those of the lowest entropy reached on the tiles.
+    """Inside the block scale and shift of the normalisations are those after some steps of lower entropy on the tiles.
 
     ``steps`` steps of Adam, each on one batch of ``tiles`` in turn; batch normalisations normalise by the batch, as in
     training, and their running statistics do not move. The result takes statistics estimated anew from all tiles.
@@ -56,7 +56,7 @@ def surer(
     from torch import nn
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    from stainda.strategies.norm.statistics import estimate_statistics
+    from stainda.strategies.norm.statistics import TooFewImages, estimate_statistics, single_values_refused
 
     kinds = (_BatchNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.LayerNorm)
     affine = [
@@ -73,11 +73,19 @@ def surer(
     wanted = {name: parameter.requires_grad for name, parameter in network.named_parameters()}
     was_training = network.training
     try:
-        _descend(network, affine, tiles, steps, learning_rate)
-        own = estimate_statistics(network, tiles) or None
-        how = "batch statistics re-estimated from them" if own else "no batch statistics"
-        count = sum(len(batch) for batch in tiles)
-        yield Adapted(own, f"adapted to {count} tiles of this slide by {steps} steps of lower entropy; {how}")
+        try:
+            with single_values_refused():
+                _descend(network, affine, tiles, steps, learning_rate)
+            own = estimate_statistics(network, tiles) or None
+            how = "batch statistics re-estimated from them" if own else "no batch statistics"
+            count = sum(len(batch) for batch in tiles)
+            note = f"adapted to {count} tiles of this slide by {steps} steps of lower entropy; {how}"
+        except TooFewImages:
+            own, note = (
+                None if statistics is None else dict(statistics),
+                "not adapted to the slide: one tile is too few",
+            )
+        yield Adapted(own, note)
     finally:
         with torch.no_grad():
             for parameter, value in zip(affine, kept, strict=True):
@@ -93,30 +101,22 @@ def _descend(
 ) -> None:
     import torch
 
+    from stainda.strategies.norm.frozen_statistics import quiet
     from stainda.strategies.norm.statistics import batchnorm_layers
 
     network.eval()
     network.requires_grad_(False)
     for parameter in affine:
         parameter.requires_grad_(True)
-    layers = batchnorm_layers(network)
-    momenta = {name: layer.momentum for name, layer in layers.items()}
-    counters = [layer.num_batches_tracked for layer in layers.values() if layer.num_batches_tracked is not None]
-    counted = [counter.clone() for counter in counters]
-    for layer in layers.values():
-        layer.momentum = 0.0
+    for layer in batchnorm_layers(network).values():
         layer.train()
     optimiser = torch.optim.Adam(affine, lr=learning_rate)
     try:
-        with torch.enable_grad():
+        with torch.enable_grad(), quiet(network):
             for step in range(steps):
                 loss = mean_entropy(network(tiles[step % len(tiles)]))
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 optimiser.step()
     finally:
-        for name, layer in layers.items():
-            layer.momentum = momenta[name]
-        for counter, before in zip(counters, counted, strict=True):
-            counter.copy_(before)
         network.eval()

@@ -66,7 +66,7 @@ class Adda(Adversarial):
         from stainda.strategies.align.support.rows import both_rows
         from stainda.strategies.features import FeatureTap
 
-        with torch.no_grad():
+        with torch.no_grad(), step.autocast():
             before = cast("FrozenCopy", step.modules["source_network"]).of(step.network)
             features = FeatureTap(before, self.layer).until(step.compared.images)
         kept = Batch(step.compared.images, step.compared.domains, features)

@@ -37,6 +37,7 @@ class AggNet(Align):
     needs_targets: ClassVar[bool] = False
     needs_votes: ClassVar[bool] = True
     needs_pixels: ClassVar[bool] = True
+    replaces_task: ClassVar[bool] = True
 
     begin: float = Field(0.3, ge=0, lt=1, description="share of the steps before the network takes part in the truth")
     believed: float = Field(

@@ -230,6 +230,7 @@ class Align(Part):
         needs_votes: the part reads what each annotator answers (``labels: annotators``).
         moves_weights: the part differentiates the loss of a batch by the network's weights itself, to move them. A
             training with it has one device, and is not compiled.
+        replaces_task: a term of the part takes the place of the task loss.
     """
 
     needs_targets: ClassVar[bool] = True
@@ -240,6 +241,7 @@ class Align(Part):
     needs_pixels: ClassVar[bool] = False
     needs_votes: ClassVar[bool] = False
     moves_weights: ClassVar[bool] = False
+    replaces_task: ClassVar[bool] = False
 
     @property
     def tapped(self) -> str | None:
@@ -338,7 +340,12 @@ class ScheduledAlign(Align):
     into the network, another as much as the task. With ``share`` the strength is scaled while the network trains so
     that what the part adds to the network's gradient is this share of the task's (both as Euclidean norms over all
     parameters, as GradNorm compares tasks: Chen et al. 2018, arXiv 1711.02257), and one search range serves all parts.
+
+    Class attributes:
+        unscaled: terms that reach the network whatever the schedule and ``share`` say; the share is without them.
     """
+
+    unscaled: ClassVar[tuple[str, ...]] = ()
 
     schedule: Literal["warm_up", "constant"] = Field("warm_up", description="grows from 0 (Ganin), or is constant")
     begin: float = Field(

@@ -24,6 +24,7 @@ class Bsp(Dann):
     reference: ClassVar[str] = (
         "Chen et al. 2019, Transferability vs. Discriminability: Batch Spectral Penalization, ICML, PMLR 97:1081"
     )
+    unscaled: ClassVar[tuple[str, ...]] = ("spectrum",)
 
     penalty: float = Field(0.004, ge=0, description="η, weight of the largest squared singular values")
     directions: int = Field(1, ge=1, description="k, how many singular values are penalised")

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 class CombinedAlign(Align):
     """The loss terms of several align parts, added up: ``parts: {dann: {weight: 0.1}, serial_consistency: {}}``.
 
-    The parts have to agree: one layer, one manner of augmenting the target, one grouping; at most one may replace the
-    task loss or the weights that are kept.
+    The parts have to agree: one layer, one grouping, and of those that see target patches one manner of augmenting
+    them. At most one may replace the task loss, and at most one the weights that are kept. ``share`` compares the
+    gradient of one part with the task's, so none may have it here.
     """
 
     parts: dict[str, dict[str, Any]] = Field(description="align parts by name, each with its parameters", min_length=2)
@@ -33,13 +34,26 @@ class CombinedAlign(Align):
         if "together" in value or "none" in value:
             raise ValueError("name parts that align something")
         try:
-            parts = [build_part("align", PartConfig(name=name, params=params), name) for name, params in value.items()]
+            parts = [
+                cast(Align, build_part("align", PartConfig(name=name, params=params), name))
+                for name, params in value.items()
+            ]
         except ConfigError as error:
             raise ValueError(f"{error.message} ({error.remedy})" if error.remedy else error.message) from error
         for what in ("tapped", "also_tapped", "grouping"):
             values = {name: getattr(part, what) for name, part in zip(value, parts, strict=True) if getattr(part, what)}
-            if len(set(values.values())) > 1:
-                raise ValueError(f"the parts differ in {what}: {', '.join(f'{k} {v}' for k, v in values.items())}")
+            _refuse_differences(what, values)
+        by_name = dict(zip(value, parts, strict=True))
+        manners = {name: part.target_manner for name, part in by_name.items() if part.needs_targets}
+        _refuse_differences("how colours of the target change (colours)", manners)
+        for what, several in (
+            ("replace the task loss", [name for name, part in by_name.items() if part.replaces_task]),
+            ("keep weights of their own", [name for name, part in by_name.items() if part.averages]),
+        ):
+            if len(several) > 1:
+                raise ValueError(f"{' and '.join(several)} both {what}: leave one of them out")
+        if shares := [name for name, part in by_name.items() if getattr(part, "share", None) is not None]:
+            raise ValueError(f"share of {shares[0]} has no meaning among several parts: give its weight")
         return value
 
     @cached_property
@@ -76,6 +90,14 @@ class CombinedAlign(Align):
         return any(part.needs_votes for part in self.members.values())
 
     @property
+    def moves_weights(self) -> bool:  # type: ignore[override]
+        return any(part.moves_weights for part in self.members.values())
+
+    @property
+    def replaces_task(self) -> bool:  # type: ignore[override]
+        return any(part.replaces_task for part in self.members.values())
+
+    @property
     def compares(self) -> bool:  # type: ignore[override]
         return any(part.compares for part in self.members.values())
 
@@ -108,8 +130,7 @@ class CombinedAlign(Align):
         for name, part in self.members.items():
             for term, value in part.losses(self._of(step, name)).items():
                 key = term if term == "task" else f"{name}_{term}"
-                if key in result:
-                    raise ConfigError("two align parts replace the task loss", remedy="Leave one of them out")
+                assert key not in result, f"{name} replaces the task loss and does not say so"
                 result[key] = value
         return result
 
@@ -152,3 +173,10 @@ class CombinedAlign(Align):
         from dataclasses import replace
 
         return replace(step, modules=cast("nn.ModuleDict", step.modules[name]))
+
+
+def _refuse_differences(what: str, values: Mapping[str, object]) -> None:
+    if len(set(values.values())) > 1:
+        raise ValueError(
+            f"the parts differ in {what}: {', '.join(f'{name} {value}' for name, value in values.items())}"
+        )

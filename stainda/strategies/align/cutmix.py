@@ -29,6 +29,7 @@ class CutMix(Align):
     reference: ClassVar[str] = "Yun et al. 2019, CutMix: Regularization Strategy, arXiv 1905.04899"
     needs_targets: ClassVar[bool] = False
     needs_pixels: ClassVar[bool] = True
+    replaces_task: ClassVar[bool] = True
 
     alpha: float = Field(1.0, gt=0, le=10, description="α of the Beta distribution of λ; 1: any size alike")
     p: float = Field(1.0, ge=0, le=1, description="share of the steps at which patches are cut")

@@ -25,6 +25,7 @@ class Dsn(JudgedAlign, FeatureAlign):
 
     compares: ClassVar[bool] = True
     needs_pixels: ClassVar[bool] = True
+    unscaled: ClassVar[tuple[str, ...]] = ("reconstruction", "difference")
     reference: ClassVar[str] = "Bousmalis et al. 2016, Domain Separation Networks, arXiv 1608.06019"
 
     reconstruction: float = Field(0.01, ge=0, description="α, weight of rebuilding the patch")

@@ -22,6 +22,7 @@ class Eqrm(GroupAlign):
     """
 
     reference: ClassVar[str] = "Eastwood et al. 2022, Probable Domain Generalization via Quantiles, arXiv 2207.09944"
+    replaces_task: ClassVar[bool] = True
 
     tail: float = Field(
         0.25, gt=0, lt=1, description="1 - α, share of groups whose loss may be higher; 1e-10 is as meaningful as 0.25"

@@ -26,6 +26,7 @@ class Fish(GroupAlign):
 
     reference: ClassVar[str] = "Shi et al. 2022, Gradient Matching for Domain Generalization, arXiv 2104.09937"
     needs_pixels: ClassVar[bool] = True
+    replaces_task: ClassVar[bool] = True
 
     inner_rate: float = Field(0.1, gt=0, le=100, description="α, length of each group's step")
 

@@ -25,6 +25,7 @@ class GroupDro(GroupAlign):
     reference: ClassVar[str] = (
         "Sagawa et al. 2020, Distributionally Robust Neural Networks for Group Shifts, arXiv 1911.08731"
     )
+    replaces_task: ClassVar[bool] = True
 
     eta: float = Field(0.01, gt=0, le=10, description="η, how fast the weights of groups follow their losses")
 

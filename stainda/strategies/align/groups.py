@@ -50,6 +50,8 @@ class Penalised(GroupAlign):
     first step on, so that a large weight is no larger learning rate.
     """
 
+    replaces_task: ClassVar[bool] = True
+
     weight: float = Field(1.0, ge=0, description="of the penalty, once it has grown")
     grow: float = Field(0.5, ge=0, lt=1, description="share of the steps during which the weight grows from 0")
 

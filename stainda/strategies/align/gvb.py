@@ -29,6 +29,7 @@ class Gvb(Adversarial):
 
     reference: ClassVar[str] = "Cui et al. 2020, Gradually Vanishing Bridge, arXiv 2003.13183"
     target_logits: ClassVar[bool] = True
+    unscaled: ClassVar[tuple[str, ...]] = ("bridge",)
     judges: ClassVar[tuple[str, ...]] = ("discriminator", "verdict_bridge")
 
     layer: str = Field("decoder", description="layer the bridge reads: the last before the classes")

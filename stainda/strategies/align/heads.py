@@ -55,5 +55,5 @@ class Heads(ScheduledAlign, FeatureAlign):
         """The task loss of a head's scores on the source."""
         from stainda.strategies.align.support.rows import like_logits
 
-        assert step.loss is not None and step.source.labels is not None and step.source.logits is not None
-        return step.loss(like_logits(logits, step.source.logits), step.source.labels)
+        assert step.source.logits is not None
+        return step.task_loss_of(like_logits(logits, step.source.logits))

@@ -26,6 +26,7 @@ class Mcd(Heads):
     reference: ClassVar[str] = (
         "Saito et al. 2018, Maximum Classifier Discrepancy for Unsupervised Domain Adaptation, arXiv 1712.02560"
     )
+    unscaled: ClassVar[tuple[str, ...]] = ("heads",)
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         from stainda.strategies.align.support.gradient_reversal import reverse

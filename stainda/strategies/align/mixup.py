@@ -24,6 +24,7 @@ class Mixup(Align):
     reference: ClassVar[str] = "Zhang et al. 2018, mixup: Beyond Empirical Risk Minimization, arXiv 1710.09412"
     needs_targets: ClassVar[bool] = False
     needs_pixels: ClassVar[bool] = True
+    replaces_task: ClassVar[bool] = True
 
     alpha: float = Field(0.2, gt=0, le=10, description="α of the Beta distribution of λ; small: hardly mixed")
 

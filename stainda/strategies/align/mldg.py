@@ -25,6 +25,7 @@ class Mldg(GroupAlign):
     reference: ClassVar[str] = "Li et al. 2018, Learning to Generalize: Meta-Learning for DG, arXiv 1710.03463"
     needs_pixels: ClassVar[bool] = True
     moves_weights: ClassVar[bool] = True
+    replaces_task: ClassVar[bool] = True
 
     weight: float = Field(1.0, ge=0, description="β, of the loss of the group held out")
     inner_rate: float = Field(0.1, gt=0, le=100, description="α, length of the inner step, of plain gradient descent")

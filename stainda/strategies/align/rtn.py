@@ -31,6 +31,8 @@ class Rtn(ScheduledAlign, FeatureAlign):
     target_logits: ClassVar[bool] = True
 
     compares: ClassVar[bool] = True
+    replaces_task: ClassVar[bool] = True
+    unscaled: ClassVar[tuple[str, ...]] = ("task",)
 
     weight: float = Field(1.0, ge=0, description="of the MMD of the fused rows, at the end of the schedule")
     entropy: float = Field(0.1, ge=0, description="of the entropy on the target, at the end of the schedule")
@@ -51,14 +53,13 @@ class Rtn(ScheduledAlign, FeatureAlign):
         from stainda.strategies.align.support.rows import both_rows, rows_of
 
         assert step.target is not None and step.source.logits is not None and step.target.logits is not None
-        assert step.loss is not None and step.source.labels is not None
         fused = []
         for rows in both_rows(step, self.features, self.samples, predictions=True):
             assert rows.probabilities is not None
             fused.append((rows.features.unsqueeze(2) * rows.probabilities.unsqueeze(1)).flatten(1))
         growing = self.growth(step)
         return {
-            "task": step.loss(step.modules["residual"](step.source.logits), step.source.labels),
+            "task": step.task_loss_of(step.modules["residual"](step.source.logits)),
             "mmd": self.weight * growing * self._mmd(*unit_bandwidth(*fused)),
             "entropy": self.entropy * growing * layers.EntropyLoss()(rows_of(step.target.logits).float()),
         }

@@ -26,6 +26,7 @@ class SagNet(FeatureAlign):
     reference: ClassVar[str] = "Nam et al. 2021, Reducing Domain Gap by Reducing Style Bias, arXiv 1910.11645"
     needs_targets: ClassVar[bool] = False
     needs_pixels: ClassVar[bool] = True
+    replaces_task: ClassVar[bool] = True
 
     layer: str = Field("early", description="layer whose style is changed: early, bottleneck, decoder or a module path")
     weight: float = Field(0.1, ge=0, description="of the loss that makes styles say nothing of the classes")

@@ -27,6 +27,7 @@ class SymNets(Heads):
 
     reference: ClassVar[str] = "Zhang et al. 2019, Domain-Symmetric Networks, arXiv 1904.04663"
     compares: ClassVar[bool] = True
+    unscaled: ClassVar[tuple[str, ...]] = ("category",)
 
     weight: float = Field(1.0, ge=0, description="λ, strength of the network's side")
 
@@ -54,7 +55,7 @@ class SymNets(Heads):
         return {
             "heads": taught,
             "domain": apart,
-            "category": self.weight * step.scale * category,
+            "category": self.weight * category,
             "confusion": self.weight * growing * domain,
             "entropy": self.weight * growing * entropy,
         }

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from stainda.strategies.align.base import Batch, ScheduledAlign, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 PROBE = 0.01
@@ -51,8 +49,10 @@ class Vat(ScheduledAlign):
 
 def smoothness(step: Step, batch: Batch, radius: float, iterations: int) -> Tensor:
     """``mean KL(p(x) ‖ p(x + r))`` of a batch that has been through the network, r by :func:`worst_change`."""
+    from stainda.strategies.norm.frozen_statistics import quiet
+
     assert batch.logits is not None
-    with untracked(step.network):
+    with quiet(step.network):
         change = worst_change(step, batch, radius, iterations)
         return divergence(batch.logits, step.run(batch.images + change, batch)).mean()
 
@@ -84,19 +84,3 @@ def divergence(before: Tensor, after: Tensor) -> Tensor:
 
     log_p, log_q = (torch.log_softmax(logits.float(), dim=1) for logits in (before.detach(), after))
     return (log_p.exp() * (log_p - log_q)).sum(1).reshape(len(before), -1).mean(1)
-
-
-@contextmanager
-def untracked(network: nn.Module) -> Iterator[None]:
-    """Inside the block batch normalisations use the batch's statistics and leave their running ones as they are."""
-    from stainda.strategies.norm.statistics import batchnorm_layers
-
-    layers = batchnorm_layers(network)
-    momenta = {name: layer.momentum for name, layer in layers.items()}
-    for layer in layers.values():
-        layer.momentum = 0.0
-    try:
-        yield
-    finally:
-        for name, layer in layers.items():
-            layer.momentum = momenta[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -18,6 +19,36 @@ from stainda.files import whole_file
 
 Statistics = dict[str, Tensor]
 """``<layer>.mean`` and ``<layer>.var`` of every batch normalisation, float32 ``[C]``."""
+
+
+FEWEST = 4
+"""Images of a batch, at least, for statistics of several: a batch of a few is no estimate of a variance."""
+
+
+class TooFewImages(TrainingError):
+    """A batch normalisation has a single value per channel of all images: no variance can be estimated."""
+
+
+@contextmanager
+def single_values_refused() -> Iterator[None]:
+    """Inside the block torch's refusal to normalise one value per channel by itself is a :class:`TooFewImages`."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise TooFewImages(
+            "batch statistics cannot be estimated from one image, of which the network has one value per channel",
+            remedy="Give more images, or take norm: shared, per_domain or group",
+        ) from error
+
+
+def batches_for_statistics(count: int, size: int) -> list[slice]:
+    """Batches of ``size`` of ``count`` images; a last one of fewer than :data:`FEWEST` joins the one before it."""
+    starts = list(range(0, count, size))
+    if len(starts) > 1 and count - starts[-1] < FEWEST:
+        starts.pop()
+    return [slice(start, end) for start, end in pairwise([*starts, count])]
 
 
 def batchnorm_layers(network: nn.Module) -> dict[str, _BatchNorm]:
@@ -53,6 +84,9 @@ def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> Statis
 
     The mean over batches of each batch's mean and unbiased variance, every layer seeing inputs normalised by the batch
     as in training. The network's own statistics are left as they were; its other layers run as in evaluation.
+
+    Raises:
+        TooFewImages: a batch is one image, of which a layer sees one value per channel.
     """
     layers = batchnorm_layers(network)
     if not layers:
@@ -67,7 +101,7 @@ def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> Statis
         layer.momentum = None  # cumulative average
         layer.train()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), single_values_refused():
             for images in batches:
                 network(images)
         return read_statistics(network)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stainda.strategies.features import pooled
+
 _IGNORE = 255
 
 
@@ -15,14 +17,15 @@ def classifier_gradients(logits: Tensor, labels: Tensor, features: Tensor) -> Te
     Args:
         logits: ``[N, K, H, W]`` or ``[N, K]``.
         labels: long ``[N, H, W]`` or ``[N]``; 255 counts neither way.
-        features: ``[N, C, h, w]`` or ``[N, C]``, what the classifier reads; where h < H residuals are averaged.
+        features: ``[N, C, h, w]`` or ``[N, C]``, what the classifier reads; where h < H residuals are averaged, and
+            logits of patches are read from the mean over positions.
 
     Returns:
         ``[N, K * (C + 1)]``, differentiable: weights (class by class), then biases.
     """
     if logits.dim() == 2:
         logits, labels = logits[:, :, None, None], labels[:, None, None]
-        features = features[:, :, None, None]
+        features = pooled(features)[:, :, None, None]
     known = (labels != _IGNORE).unsqueeze(1)
     truth = functional.one_hot(labels.where(labels != _IGNORE, 0), logits.shape[1]).movedim(-1, 1)
     residuals = (logits.float().softmax(1) - truth) * known
