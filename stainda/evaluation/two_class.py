@@ -130,9 +130,9 @@ class CrossedBootstrap:
         resampled = np.stack([formula(scores, labels, self._weights[:, inside], at) for scores, at in parts])
         return Resampled(value, self._over_trainings(resampled))
 
-    def counts(self, domain: str | None = None) -> tuple[int, int]:
-        """Patients with a positive unit, and with a negative one, of a domain or of all."""
-        inside = np.ones(len(self._patient), bool) if domain is None else self.units.inside(domain)
+    def counts(self, *domains: str) -> tuple[int, int]:
+        """Patients with a positive unit, and with a negative one, of domains together."""
+        inside = np.isin(np.asarray(self.units.domains), domains)
         sides = (inside & self.units.labels, inside & ~self.units.labels)
         return len({*self._patient[sides[0]].tolist()}), len({*self._patient[sides[1]].tolist()})
 

@@ -101,7 +101,7 @@ class Scoring:
             for name, domains in resampled.items():
                 for domain, score in domains.items():
                     reference = None if name == first else resampled[first][domain]
-                    counts = bootstrap.counts(None if domain == ALL_TARGETS else domain)
+                    counts = bootstrap.counts(*(self.roles.targets if domain == ALL_TARGETS else (domain,)))
                     rows.append({"aggregator": name, "domain": domain, "measure": measure,
                                  "role": "target" if domain == ALL_TARGETS else self.roles.role(domain),
                                  **self._score_row(score, reference, counts)})  # fmt: skip
