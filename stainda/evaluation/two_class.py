@@ -155,9 +155,11 @@ def interval(draws: Floats, counts: tuple[int, int], level: float) -> tuple[floa
     """
     least = min(counts)
     known = draws[np.isfinite(draws)]
-    if least < LEAST_OF_A_CLASS or not len(known):
+    if least < LEAST_OF_A_CLASS:
         words = f"{counts[0]} positive and {counts[1]} negative patients"
         return float("nan"), float("nan"), f"{words}: no interval (from {LEAST_OF_A_CLASS} of each on)"
+    if not len(known):
+        return float("nan"), float("nan"), "no resample has a score: no interval"
     if np.ptp(known) < 1e-12:  # as of a perfect ranking: resamples do not know by how much others would differ
         return float("nan"), float("nan"), "every resample gives the same: no interval"
     low, high = expanded_interval(known, least, level)

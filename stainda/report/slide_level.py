@@ -135,7 +135,8 @@ def _cautions(run: LoadedRun, rows: pd.DataFrame) -> list[Sentence]:
         text = "The encoder has random weights: it sees colours and simple textures. A trained one reads more."
         sentences.append(Sentence(text, "caution"))
     if notes := [note for note in dict.fromkeys(rows["note"]) if note]:
-        sentences.append(Sentence(f"{'; '.join(notes)}.".capitalize(), "caution"))
+        text = f"{'; '.join(notes)}."
+        sentences.append(Sentence(text[0].upper() + text[1:], "caution"))
     return sentences
 
 

@@ -34,7 +34,7 @@ SLIDE_SUMMARY = Table(
     per_rotation=True,
     columns=(
         *_METHOD,
-        *columns("text", domain="a domain, or `all targets` (mean over them)", role="`source` or `target`",
+        *columns("text", domain="a domain, or `all targets` (mean over those with both labels)", role="`source` or `target`",
                  measure="`auroc`, `average_precision` or `balanced_accuracy`"),
         *columns("number", mean="over trainings", low="lower end of its interval", high="upper end of its interval",
                  sd_trainings="standard deviation between trainings; empty of one",
@@ -42,7 +42,7 @@ SLIDE_SUMMARY = Table(
                  difference_low="lower end of its interval", difference_high="upper end of its interval"),
         *columns("integer", positive="patients with the label to be found", negative="other patients",
                  trainings="trainings that were scored"),
-        *columns("text", note="why there is no interval"),
+        *columns("text", note="why there is no interval; targets that are not in the mean"),
     ),
 )  # fmt: skip
 

@@ -53,3 +53,18 @@ def test_source_patients_are_none_of_the_targets():
     more = summary([*patients("S", 20, "PAS", "A"), *patients("T", 12, "PAS", "B"), *patients("T", 6, "SR", "B")])
     row = more.loc["auroc", "mean", ALL_TARGETS]
     assert (row["positive"], row["negative"]) == (6, 6) and row["low"] < row["mean"] < row["high"]
+
+
+def test_a_target_with_one_label_is_left_out_of_the_mean_and_named():
+    sections = [*patients("T", 14, "PAS", "B"), *patients("T", 14, "SR", "B")[1::2]]
+    rows = summary(sections)
+    for measure in ("auroc", "average_precision", "balanced_accuracy"):
+        for name in ("mean", "max"):
+            together, alone = rows.loc[measure, name, ALL_TARGETS], rows.loc[measure, name, "PAS@B"]
+            given = ["mean", "low", "high", "positive", "negative"]
+            assert together[given].tolist() == alone[given].tolist() and not pd.isna(together["low"])
+            assert together["note"] == "without SR@B: all test patients have one label there"
+    alone = rows.loc["auroc", "mean", "SR@B"]
+    assert pd.isna(alone["mean"]) and "7 positive and 0 negative patients: no interval" in alone["note"]
+    both = summary([*patients("T", 14, "PAS", "B"), *patients("T", 14, "SR", "B")])
+    assert both.loc["auroc", "mean", ALL_TARGETS]["note"] == ""
