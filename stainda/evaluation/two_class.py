@@ -93,10 +93,12 @@ class Trained:
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """A score of a method: ``value`` (trainings,) as it is, and (resamples,) under the bootstrap."""
+    """A score of a method: ``value`` (trainings,) as it is; ``draws`` (resamples,) of the bootstrap of patients and
+    trainings, and ``each`` (trainings, resamples) of that of patients alone."""
 
     value: Floats
     draws: Floats
+    each: Floats
 
     @property
     def mean(self) -> float:
@@ -128,7 +130,7 @@ class CrossedBootstrap:
         parts = list(zip(trained.scores[:, inside], trained.thresholds, strict=True))
         value = np.array([formula(scores, labels, once, at)[0] for scores, at in parts])
         resampled = np.stack([formula(scores, labels, self._weights[:, inside], at) for scores, at in parts])
-        return Resampled(value, self._over_trainings(resampled))
+        return Resampled(value, self._over_trainings(resampled), resampled)
 
     def counts(self, *domains: str) -> tuple[int, int]:
         """Patients with a positive unit, and with a negative one, of domains together."""

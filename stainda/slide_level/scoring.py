@@ -23,6 +23,7 @@ from stainda.evaluation.two_class import (
     interval,
 )
 from stainda.randomness import generator_for
+from stainda.slide_level.differences import difference
 from stainda.slide_level.labels import label_of
 from stainda.slide_level.trainings import Answers
 
@@ -121,8 +122,11 @@ class Scoring:
         targets = {name: score for name, score in scores.items() if name in self.roles.targets}
         known = [score for name, score in targets.items() if name not in left_out]
         if len(targets) > 1 and known:
-            value, draws = (np.mean([getattr(score, part) for score in known], axis=0) for part in ("value", "draws"))
-            yield ALL_TARGETS, Resampled(value, draws)
+            parts = ("value", "draws", "each")
+            yield (
+                ALL_TARGETS,
+                Resampled(*(np.mean([getattr(score, part) for score in known], axis=0) for part in parts)),
+            )
 
     def _of_one_label(self, bootstrap: CrossedBootstrap) -> list[str]:
         """Targets whose test patients all have, or all lack, the label: they have no score."""
@@ -136,12 +140,14 @@ class Scoring:
             "sd_trainings": float(score.value.std(ddof=1)) if len(score.value) > 1 else float("nan"),
             "positive": counts[0], "negative": counts[1], "trainings": len(score.value),
         }  # fmt: skip
+        tested: Row = {"p": float("nan"), "difference_note": ""}
         if reference is not None:
-            apart = interval(score.draws - reference.draws, counts, self.evaluation.level)
-            row |= {"difference": score.mean - reference.mean, "difference_low": apart[0], "difference_high": apart[1]}
+            apart = difference(score, reference, counts, self.evaluation.level)
+            row |= {"difference": apart.value, "difference_low": apart.low, "difference_high": apart.high}
+            tested = {"p": float(f"{apart.p:.3g}"), "difference_note": apart.note}
         if len(score.value) < 2 and not note:
             note = "one training: the interval holds for it alone"
-        rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+        rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()} | tested
         return {**{key: None if value != value else value for key, value in rounded.items()}, "note": note}
 
     def _units(self, sections: Sequence[Section]) -> tuple[Units, list[list[str]]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from stainda.cohort import Cohort, Roles, Section
 from stainda.config import EvaluationConfig
@@ -68,3 +69,17 @@ def test_a_target_with_one_label_is_left_out_of_the_mean_and_named():
     assert pd.isna(alone["mean"]) and "7 positive and 0 negative patients: no interval" in alone["note"]
     both = summary([*patients("T", 14, "PAS", "B"), *patients("T", 14, "SR", "B")])
     assert both.loc["auroc", "mean", ALL_TARGETS]["note"] == ""
+
+
+@pytest.mark.parametrize(("trainings", "tested"), [(1, False), (2, False), (3, True)])
+def test_differences_are_tested_from_three_trainings_on(trainings, tested):
+    rows = summary([*patients("T", 16, "PAS", "B"), *patients("T", 16, "SR", "B")], trainings=trainings)
+    for domain in ("PAS@B", "SR@B", ALL_TARGETS):
+        first, other = rows.loc["auroc", "mean", domain], rows.loc["auroc", "max", domain]
+        assert first["difference_note"] == "" and pd.isna(first["p"]) and pd.isna(first["difference"])
+        assert other["difference"] == pytest.approx(other["mean"] - first["mean"], abs=2e-4)
+        assert pd.notna(other["p"]) == tested and (other["difference_note"] == "") == tested
+        assert pd.notna(other["difference_low"]) == (trainings > 1)
+        if tested:
+            low, high = other["difference_low"], other["difference_high"]
+            assert (other["p"] < 0.05) == (low > 0 or high < 0)
