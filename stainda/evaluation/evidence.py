@@ -170,24 +170,19 @@ def ranked_at(rows: pd.DataFrame, iou: float = 0.5) -> Ranked:
 
 
 def counts_and_areas(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Objects found and annotated, their mean areas, and their number per mm² of tissue, per group of slides.
+    """Objects found and annotated, and their mean areas, per group of slides; groups without any object too.
 
     Returns:
-        ``by``, ``found``, ``there``, ``found_area_um2``, ``true_area_um2`` (means), ``tissue_mm2``,
-        ``found_per_mm2``, ``true_per_mm2``.
+        ``by``, ``found``, ``there``, ``found_area_um2``, ``true_area_um2`` (means).
     """
     keys = [*by]
     kinds = rows["kind"]
     detected, annotated = rows[kinds.isin([HIT, FALSE])].groupby(keys), rows[kinds.isin([HIT, MISSED])].groupby(keys)
-    slides = rows[kinds == SLIDE].groupby(keys)
-    table = pd.DataFrame({"tissue_mm2": slides["area_um2"].sum(min_count=1) / 1e6})
+    table = pd.DataFrame(index=rows[kinds == SLIDE].groupby(keys).size().index)
     table["found"] = detected.size().reindex(table.index, fill_value=0)
     table["there"] = annotated.size().reindex(table.index, fill_value=0)
     table["found_area_um2"] = detected["area_um2"].mean().reindex(table.index)
     table["true_area_um2"] = annotated["true_area_um2"].mean().reindex(table.index)
-    for name in ("found", "there"):
-        density = "found_per_mm2" if name == "found" else "true_per_mm2"
-        table[density] = (table[name] / table["tissue_mm2"]).where(table["tissue_mm2"] > 0)
     return table.reset_index()
 
 

@@ -93,10 +93,12 @@ class Trained:
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """A score of a method: ``value`` (trainings,) as it is, and (resamples,) under the bootstrap."""
+    """A score of a method: ``value`` (trainings,) as it is; ``draws`` (resamples,) of the bootstrap of patients and
+    trainings, and ``each`` (trainings, resamples) of that of patients alone."""
 
     value: Floats
     draws: Floats
+    each: Floats
 
     @property
     def mean(self) -> float:
@@ -128,11 +130,11 @@ class CrossedBootstrap:
         parts = list(zip(trained.scores[:, inside], trained.thresholds, strict=True))
         value = np.array([formula(scores, labels, once, at)[0] for scores, at in parts])
         resampled = np.stack([formula(scores, labels, self._weights[:, inside], at) for scores, at in parts])
-        return Resampled(value, self._over_trainings(resampled))
+        return Resampled(value, self._over_trainings(resampled), resampled)
 
-    def counts(self, domain: str | None = None) -> tuple[int, int]:
-        """Patients with a positive unit, and with a negative one, of a domain or of all."""
-        inside = np.ones(len(self._patient), bool) if domain is None else self.units.inside(domain)
+    def counts(self, *domains: str) -> tuple[int, int]:
+        """Patients with a positive unit, and with a negative one, of domains together."""
+        inside = np.isin(np.asarray(self.units.domains), domains)
         sides = (inside & self.units.labels, inside & ~self.units.labels)
         return len({*self._patient[sides[0]].tolist()}), len({*self._patient[sides[1]].tolist()})
 
@@ -155,9 +157,11 @@ def interval(draws: Floats, counts: tuple[int, int], level: float) -> tuple[floa
     """
     least = min(counts)
     known = draws[np.isfinite(draws)]
-    if least < LEAST_OF_A_CLASS or not len(known):
+    if least < LEAST_OF_A_CLASS:
         words = f"{counts[0]} positive and {counts[1]} negative patients"
         return float("nan"), float("nan"), f"{words}: no interval (from {LEAST_OF_A_CLASS} of each on)"
+    if not len(known):
+        return float("nan"), float("nan"), "no resample has a score: no interval"
     if np.ptp(known) < 1e-12:  # as of a perfect ranking: resamples do not know by how much others would differ
         return float("nan"), float("nan"), "every resample gives the same: no interval"
     low, high = expanded_interval(known, least, level)

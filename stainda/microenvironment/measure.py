@@ -22,6 +22,7 @@ from stainda.microenvironment.zones import (
     counts,
     near_pairs,
     nearest,
+    nearest_outside,
     pooled_areas,
     pooled_counts,
     table,
@@ -40,7 +41,7 @@ class StructureMeasures:
         counts, areas: (m, k) cells and µm². low, high: (m, k) interval of the density, per mm².
         simulated: (draws, m, k) counts under displacements by the registration error; one draw where there is none.
         positive: (m, k) share of the zone's tissue that is stained, ``nan`` where pixels were not looked at.
-        nearest_um: (m,) from the outline to the nearest cell outside, ``nan`` without one.
+        nearest_um: (m,) from the outline to the nearest cell of the section outside, ``nan`` without one.
         thin: (m, k) the zone is thinner than the error of the structure's place; of the inside, its radius counts.
     """
 
@@ -88,7 +89,8 @@ def measure_section(data: SectionData, config: MicroenvironmentConfig, rng: np.r
     reach = zones.reach + SURELY * float(errors.max(initial=0.0))
     pairs = near_pairs(shapes, data.xy, reach, tree)
     distance, which = nearest(pairs, len(data.xy))
-    each = _structures(data, zones, pairs, config, rng)
+    away = nearest_outside(shapes, data.xy, pairs, reach, tree)
+    each = _structures(data, zones, pairs, config, rng, nearest_um=away)
     beyond = distance > zones.reach
     distance, which = np.where(beyond, np.inf, distance), np.where(beyond, -1, which)
     return SectionMeasures(
@@ -99,8 +101,9 @@ def measure_section(data: SectionData, config: MicroenvironmentConfig, rng: np.r
 
 
 def _structures(
-    data: SectionData, zones: Zones, pairs: ObjectPairs, config: MicroenvironmentConfig, rng: np.random.Generator
-) -> StructureMeasures:
+    data: SectionData, zones: Zones, pairs: ObjectPairs, config: MicroenvironmentConfig, rng: np.random.Generator,
+    *, nearest_um: Floats,
+) -> StructureMeasures:  # fmt: skip
     shapes, errors = data.structures.outlines, data.structures.error_um
     number = len(shapes)
     area = areas(shapes, zones, data.window.shape)
@@ -113,14 +116,10 @@ def _structures(
         simulated = shifted_counts(shapes, pairs, data.xy, zones, shifts)
         wide = uncertain_interval(simulated[:, moved], area[moved], rng, config.level)
         low[moved], high[moved] = wide
-    outside = pairs.distance > 0
-    away = np.full(number, np.inf)
-    np.minimum.at(away, pairs.structure[outside], pairs.distance[outside])
-    away[np.isinf(away)] = np.nan
     widths = np.tile(zones.widths, (number, 1))
     widths[:, 0] = np.sqrt(shapely.area(shapes) / np.pi)
     thin = widths < errors[:, None]
-    return StructureMeasures(observed, area, low, high, simulated, _positive(data, zones), away, thin)
+    return StructureMeasures(observed, area, low, high, simulated, _positive(data, zones), nearest_um, thin)
 
 
 def _stained(data: SectionData) -> float:

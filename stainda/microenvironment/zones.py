@@ -170,6 +170,32 @@ def nearest(pairs: ObjectPairs, number: int) -> tuple[Floats, Ints]:
     return distance, which
 
 
+def nearest_outside(
+    structures: Geometries, points: Floats, pairs: ObjectPairs, reach: float, tree: cKDTree | None = None
+) -> Floats:
+    """Distance (m,) of each structure's outline to the nearest point outside it, however far; ``nan`` without one.
+
+    Args:
+        pairs: of these structures and points within ``reach``. tree: of the points, where there is one already.
+    """
+    away = _least(pairs, len(structures))
+    corners = np.concatenate([points, shapely.bounds(structures).reshape(-1, 2)])
+    widest = float(np.linalg.norm(np.ptp(corners, axis=0))) if len(corners) else 0.0
+    left = np.flatnonzero(np.isinf(away))
+    while len(left) and reach < widest:
+        reach = max(2 * reach, 1.0)
+        away[left] = _least(near_pairs(structures[left], points, reach, tree), len(left))
+        left = left[np.isinf(away[left])]
+    return np.where(np.isinf(away), np.nan, away)
+
+
+def _least(pairs: ObjectPairs, number: int) -> Floats:
+    """The smallest distance of each structure to a point outside it, infinite without one."""
+    away, outside = np.full(number, np.inf), pairs.distance > 0
+    np.minimum.at(away, pairs.structure[outside], pairs.distance[outside])
+    return away
+
+
 def pooled_areas(structures: Geometries, zones: Zones, window: BaseGeometry) -> Floats:
     """Area of the zones by the nearest structure, µm² (k + 1,); the last is the window beyond all of them."""
     total = float(window.area)

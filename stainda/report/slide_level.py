@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from stainda.evaluation import holm
 from stainda.report import slide_level_figures as figures
 from stainda.report.drawings import Drawing, draw
 from stainda.report.figure_registry import Plot
 from stainda.report.methods import slide_methods
 from stainda.report.run import LoadedRun
 from stainda.report.summary_text import Sentence, listed, percent
-from stainda.report.tables import PageTable, decimal, plain_table
+from stainda.report.tables import PageTable, decimal, p_value, plain_table, span
 from stainda.report.writer import Writer
 from stainda.run_directory import slide_level_tables as tables
 
@@ -42,6 +43,8 @@ def has_slide_level(run: LoadedRun) -> bool:
 def slide_summary(run: LoadedRun) -> pd.DataFrame:
     """summary.csv, with a column ``where``: the domain, and the rotation where it stands in several."""
     summary = tables.SLIDE_SUMMARY.read(tables.SLIDE_SUMMARY.at(run.folder).parent)
+    if "p" not in summary:
+        summary = summary.assign(p=np.nan, difference_note="no test: scored by an earlier version")
     return summary.assign(where=_where(summary))
 
 
@@ -50,6 +53,7 @@ def slide_answers(run: LoadedRun) -> list[Sentence]:
     assert run.study.slide_level is not None
     what, level = " or ".join(run.study.slide_level.positive), percent(run.study.evaluation.level)
     rows = _headline(slide_summary(run), "auroc")
+    rows = rows.assign(p_holm=holm(rows["p"].to_numpy(float)))
     sentences = []
     for where, scores in rows.groupby("where", sort=False):
         known = scores[np.isfinite(scores["mean"])]
@@ -62,8 +66,8 @@ def slide_answers(run: LoadedRun) -> list[Sentence]:
             f"{level} intervals" if np.isfinite(known["low"]).any() else "no intervals: too few patients or no spread"
         )
         sentences.append(Sentence(f"AUROC of {what} in {where} ({people}; {ends}): {listed(parts)}."))
-        sentences += [_compared(row, str(rows["aggregator"].iloc[0]), str(where)) for row in known.to_dict("records")
-                      if np.isfinite(row["difference"])]  # fmt: skip
+        others = known[np.isfinite(known["difference"])]
+        sentences += _differences(others, rows, str(where), 1 - run.study.evaluation.level)
     if not sentences:
         return [Sentence("No target domain has test patients with both labels, so there is no AUROC.", "none")]
     return [*sentences, *_cautions(run, rows)]
@@ -114,15 +118,30 @@ def _number(row: dict[str, float]) -> str:
     return f"{decimal(row['mean'])} ({decimal(row['low'])} to {decimal(row['high'])})"
 
 
-def _compared(row: dict[str, float], first: str, where: str) -> Sentence:
-    name, difference = row["aggregator"], row["difference"]
-    if not np.isfinite(row["difference_low"]):
-        return Sentence(f"{name} less {first} in {where}: {decimal(difference)}, without an interval.", "none")
-    ends = f"{decimal(difference)}, {decimal(row['difference_low'])} to {decimal(row['difference_high'])}"
-    if row["difference_low"] > 0 or row["difference_high"] < 0:
-        better = "higher" if difference > 0 else "lower"
-        return Sentence(f"In {where} {name} scores {better} than {first} ({ends}).")
-    return Sentence(f"In {where} no difference between {name} and {first} could be shown ({ends}).", "none")
+def _differences(others: pd.DataFrame, rows: pd.DataFrame, where: str, alpha: float) -> list[Sentence]:
+    """What may be said of the differences in one place, from p corrected for all ``rows`` (Holm)."""
+    first, tests = str(rows["aggregator"].iloc[0]), int(rows["p"].notna().sum())
+    correction = f" after Holm's correction for {tests} comparisons" if tests > 1 else ""
+    sentences = []
+    for row in others[others["p"].notna()].to_dict("records"):
+        name, p = row["aggregator"], p_value(row["p_holm"])
+        ends = span(row["difference_low"], row["difference_high"])
+        shown = f"{decimal(row['difference'])}, {ends}; p {p if p.startswith('<') else f'= {p}'}{correction}"
+        if row["p_holm"] <= alpha:
+            better = "higher" if row["difference"] > 0 else "lower"
+            sentences.append(Sentence(f"In {where} {name} scores {better} than {first} ({shown})."))
+        else:
+            text = f"In {where} no difference between {name} and {first} could be shown ({shown})."
+            sentences.append(Sentence(text, "none"))
+    for note, untested in others[others["p"].isna()].groupby("difference_note", sort=False):
+        parts = [
+            f"{name} {decimal(value)}" + (f" ({ends})" if (ends := span(low, high)) else "")
+            for name, value, low, high in untested[
+                ["aggregator", "difference", "difference_low", "difference_high"]
+            ].itertuples(index=False)
+        ]
+        sentences.append(Sentence(f"Less {first} in {where}: {listed(parts)}; {note}.", "none"))
+    return sentences
 
 
 def _cautions(run: LoadedRun, rows: pd.DataFrame) -> list[Sentence]:
@@ -135,7 +154,8 @@ def _cautions(run: LoadedRun, rows: pd.DataFrame) -> list[Sentence]:
         text = "The encoder has random weights: it sees colours and simple textures. A trained one reads more."
         sentences.append(Sentence(text, "caution"))
     if notes := [note for note in dict.fromkeys(rows["note"]) if note]:
-        sentences.append(Sentence(f"{'; '.join(notes)}.".capitalize(), "caution"))
+        text = f"{'; '.join(notes)}."
+        sentences.append(Sentence(text[0].upper() + text[1:], "caution"))
     return sentences
 
 
@@ -184,7 +204,10 @@ def _summary_table(summary: pd.DataFrame, measure: str) -> PageTable:
     digits = {name: 2 for name in ("mean", "low", "high", "sd_trainings", "difference", "difference_low",
                                    "difference_high")} | {"positive": 0, "negative": 0}  # fmt: skip
     caption = f"Labels of slides: {MEASURE_TITLES[measure]}."
-    return plain_table(f"slide_level_{measure}", caption, rows, titles, digits)
+    note = "Intervals of differences are of each alone, not corrected for their number."
+    return plain_table(
+        f"slide_level_{measure}", caption, rows, titles, digits, note if rows["difference_low"].notna().any() else ""
+    )
 
 
 def _training_table(trainings: pd.DataFrame) -> PageTable:

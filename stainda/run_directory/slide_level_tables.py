@@ -34,15 +34,17 @@ SLIDE_SUMMARY = Table(
     per_rotation=True,
     columns=(
         *_METHOD,
-        *columns("text", domain="a domain, or `all targets` (mean over them)", role="`source` or `target`",
-                 measure="`auroc`, `average_precision` or `balanced_accuracy`"),
+        *columns("text", domain="a domain, or `all targets` (mean over those with both labels)",
+                 role="`source` or `target`", measure="`auroc`, `average_precision` or `balanced_accuracy`"),
         *columns("number", mean="over trainings", low="lower end of its interval", high="upper end of its interval",
                  sd_trainings="standard deviation between trainings; empty of one",
                  difference="from the first aggregator, same patients; empty of the first",
                  difference_low="lower end of its interval", difference_high="upper end of its interval"),
+        *columns("number", True, p="that the difference is 0, two-sided, not corrected; empty where none was tested"),
+        *columns("text", True, difference_note="why the difference was not tested"),
         *columns("integer", positive="patients with the label to be found", negative="other patients",
                  trainings="trainings that were scored"),
-        *columns("text", note="why there is no interval"),
+        *columns("text", note="why there is no interval; targets that are not in the mean"),
     ),
 )  # fmt: skip
 

@@ -139,9 +139,14 @@ class _Reader:
 
 @dataclass(frozen=True, eq=False)
 class FeatureScale:
-    """Mean and spread of features by domain, float32 (d,); every slide counts the same."""
+    """Mean and spread of features by domain, float32 (d,); every slide counts the same.
+
+    Attributes:
+        fitted: keys of the bags that the scale of each domain comes from, sorted.
+    """
 
     of: dict[str, tuple[Tensor, Tensor]]
+    fitted: dict[str, list[str]]
 
     @classmethod
     def fit(cls, bags: Iterable[Bag], domains: Iterable[str], *, each: bool) -> FeatureScale:
@@ -156,7 +161,11 @@ class FeatureScale:
             ]
             mean, square = (torch.stack(parts).mean(0) for parts in zip(*moments, strict=True))
             fitted[name] = mean, (square - mean.square()).clamp(min=0).sqrt().clamp(min=1e-6)
-        return cls({domain: fitted[domain if each else ""] for domain in domains})
+        of = {domain: domain if each else "" for domain in domains}
+        return cls(
+            {domain: fitted[name] for domain, name in of.items()},
+            {domain: sorted(bag.key for bag in by_domain[name]) for domain, name in of.items()},
+        )
 
     def apply(self, bag: Bag, device: torch.device) -> Tensor:
         mean, spread = (values.to(device) for values in self.of[bag.domain])

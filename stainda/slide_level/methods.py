@@ -10,6 +10,7 @@ from stainda.config import StudyConfig
 from stainda.config.slide_level import SlideLevelConfig
 from stainda.models import start_of
 from stainda.slide_level.aggregators import REFERENCES
+from stainda.slide_level.differences import LEAST_TRAININGS
 
 
 def methods_text(config: StudyConfig, settings: SlideLevelConfig, patches: Sequence[int]) -> str:
@@ -46,5 +47,16 @@ def methods_text(config: StudyConfig, settings: SlideLevelConfig, patches: Seque
         f"threshold of balanced accuracy was chosen on them. Labels of targets and of test patients were used for "
         f"scoring only. Scores are of {unit}, means of {config.protocol.seeds} trainings; intervals "
         f"({100 * config.evaluation.level:g} %) are of a bootstrap over patients within their label and over "
-        "trainings."
+        f"trainings.{_differences(config, settings)}"
+    )
+
+
+def _differences(config: StudyConfig, settings: SlideLevelConfig) -> str:
+    """How aggregators were compared, where they were."""
+    if len(settings.aggregators) < 2 or config.protocol.seeds < LEAST_TRAININGS:
+        return ""
+    return (
+        f" Differences from {settings.aggregators[0]} were compared with their variances over patients (of the "
+        "bootstrap) and over trainings, each with its own quantile of Student's t (Howe 1974); p were corrected for "
+        "all aggregators and targets (Holm 1979)."
     )

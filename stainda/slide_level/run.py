@@ -32,7 +32,7 @@ from stainda.slide_level.trainings import Trainings
 from stainda.training.feature_cache import caches_of_run
 from stainda.training.machine import choose_device
 
-ALGORITHM = 3
+ALGORITHM = 4
 """Raised when the same input gives other numbers; what is there is then made again."""
 
 

@@ -23,6 +23,7 @@ from stainda.evaluation.two_class import (
     interval,
 )
 from stainda.randomness import generator_for
+from stainda.slide_level.differences import difference
 from stainda.slide_level.labels import label_of
 from stainda.slide_level.trainings import Answers
 
@@ -92,31 +93,45 @@ class Scoring:
         tested = self.cohort.where(domains=(*self.roles.sources, *self.roles.targets), splits=["test"])
         units, members = self._units([section for section in tested if section.slide in self.bags])
         bootstrap = CrossedBootstrap(units, self.evaluation.resamples, generator_for(seed, "slide level"))
-        rows, first = [], self.config.aggregators[0]
+        rows, first, left_out = [], self.config.aggregators[0], self._of_one_label(bootstrap)
+        scored = [name for name in self.roles.targets if name not in left_out]
         for measure in MEASURES:
             resampled = {
-                name: dict(self._by_domain(bootstrap, measure, _trained(self, answers, name, members)))
+                name: dict(self._by_domain(bootstrap, measure, _trained(self, answers, name, members), left_out))
                 for name in self.config.aggregators
             }
             for name, domains in resampled.items():
                 for domain, score in domains.items():
                     reference = None if name == first else resampled[first][domain]
-                    counts = bootstrap.counts(None if domain == ALL_TARGETS else domain)
+                    together = domain == ALL_TARGETS
+                    counts = bootstrap.counts(*(scored if together else (domain,)))
+                    row = self._score_row(score, reference, counts)
+                    if together and left_out:
+                        row["note"] = "; ".join(filter(None, (_without(left_out), row["note"])))
                     rows.append({"aggregator": name, "domain": domain, "measure": measure,
-                                 "role": "target" if domain == ALL_TARGETS else self.roles.role(domain),
-                                 **self._score_row(score, reference, counts)})  # fmt: skip
+                                 "role": "target" if together else self.roles.role(domain), **row})  # fmt: skip
         return rows
 
     def _by_domain(
-        self, bootstrap: CrossedBootstrap, measure: str, trained: Trained
+        self, bootstrap: CrossedBootstrap, measure: str, trained: Trained, left_out: Sequence[str]
     ) -> Iterator[tuple[str, Resampled]]:
+        """Scores of domains, and of all targets together: the mean over them without ``left_out``."""
         present = [name for name in (*self.roles.sources, *self.roles.targets) if bootstrap.units.inside(name).any()]
         scores = {name: bootstrap.score(measure, trained, name) for name in present}
         yield from scores.items()
-        targets = [score for name, score in scores.items() if name in self.roles.targets]
-        if len(targets) > 1:
-            value, draws = (np.mean([getattr(score, part) for score in targets], axis=0) for part in ("value", "draws"))
-            yield ALL_TARGETS, Resampled(value, draws)
+        targets = {name: score for name, score in scores.items() if name in self.roles.targets}
+        known = [score for name, score in targets.items() if name not in left_out]
+        if len(targets) > 1 and known:
+            parts = ("value", "draws", "each")
+            yield (
+                ALL_TARGETS,
+                Resampled(*(np.mean([getattr(score, part) for score in known], axis=0) for part in parts)),
+            )
+
+    def _of_one_label(self, bootstrap: CrossedBootstrap) -> list[str]:
+        """Targets whose test patients all have, or all lack, the label: they have no score."""
+        counts = {name: bootstrap.counts(name) for name in self.roles.targets}
+        return [name for name, sides in counts.items() if max(sides) and not min(sides)]
 
     def _score_row(self, score: Resampled, reference: Resampled | None, counts: tuple[int, int]) -> Row:
         low, high, note = interval(score.draws, counts, self.evaluation.level)
@@ -125,12 +140,14 @@ class Scoring:
             "sd_trainings": float(score.value.std(ddof=1)) if len(score.value) > 1 else float("nan"),
             "positive": counts[0], "negative": counts[1], "trainings": len(score.value),
         }  # fmt: skip
+        tested: Row = {"p": float("nan"), "difference_note": ""}
         if reference is not None:
-            apart = interval(score.draws - reference.draws, counts, self.evaluation.level)
-            row |= {"difference": score.mean - reference.mean, "difference_low": apart[0], "difference_high": apart[1]}
+            apart = difference(score, reference, counts, self.evaluation.level)
+            row |= {"difference": apart.value, "difference_low": apart.low, "difference_high": apart.high}
+            tested = {"p": float(f"{apart.p:.3g}"), "difference_note": apart.note}
         if len(score.value) < 2 and not note:
             note = "one training: the interval holds for it alone"
-        rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()}
+        rounded = {key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()} | tested
         return {**{key: None if value != value else value for key, value in rounded.items()}, "note": note}
 
     def _units(self, sections: Sequence[Section]) -> tuple[Units, list[list[str]]]:
@@ -144,6 +161,10 @@ class Scoring:
         labels = np.array([label(section) in self.config.positive for section in first], bool)
         units = Units([row.patient for row in first], labels, [self.cohort.domain(row) for row in first])
         return units, [[section.slide for section in members] for members in groups.values()]
+
+
+def _without(domains: Sequence[str]) -> str:
+    return f"without {', '.join(domains)}: all test patients have one label there"
 
 
 def _trained(scoring: Scoring, answers: Sequence[Answers], name: str, members: Sequence[Sequence[str]]) -> Trained:

@@ -124,4 +124,7 @@ class Trainings:
         taught: dict[str, Any] = {split: dict(labels) for split, labels in self._labels.positive.items()}
         settings = self._config.training.model_dump(mode="json")
         domains = {slide: bag.domain for slide, bag in self._bags.items()}
-        return stable_hash([ALGORITHM, name, seed, settings, features, taught, domains, sorted(self._tested)])
+        key = [ALGORITHM, name, seed, settings, features, taught, domains, sorted(self._tested)]
+        if self._config.training.standardise == "domain":  # of the source alone it is the slides that teach
+            key.append(self._scale.fitted)
+        return stable_hash(key)

@@ -92,3 +92,8 @@ def test_a_perfect_ranking_gets_no_interval_without_width():
     low, high, note = interval(np.ones(100), (12, 12), 0.95)
     assert np.isnan(low) and np.isnan(high) and "every resample gives the same" in note
     assert np.isnan(interval(np.linspace(0, 1, 100), (5, 30), 0.95)[0])
+
+
+def test_resamples_without_a_score_are_the_reason_given():
+    low, high, note = interval(np.full(100, np.nan), (17, 17), 0.95)
+    assert np.isnan(low) and np.isnan(high) and note == "no resample has a score: no interval"

@@ -61,6 +61,19 @@ def test_zones_hold_the_cells_that_were_drawn(made):
             assert row["low"] <= row["density"] <= row["high"]
 
 
+def test_the_nearest_cell_may_lie_beyond_all_rings(made, tmp_path):
+    """Structures without a cell within the last ring belong to the patient's median like any other."""
+    manifest, truth, root = made
+    measure_microenvironment(read_manifest(manifest), MicroenvironmentConfig(**FAST, rings_um=(3,)), tmp_path)
+    discs = [shapely.Point(x, y).buffer(r, quad_segs=64) for x, y, r in STRUCTURES]
+    for folder in (root, tmp_path):
+        patients = tables.PATIENTS.read(folder / "microenvironment").set_index(["measure", "patient"])["value"]
+        for patient in ("P0", "P1"):
+            cells = shapely.points(truth[f"{patient}_CD68"])
+            away = [min(disc.distance(cell) for cell in cells if not disc.contains(cell)) for disc in discs]
+            assert max(away) > 3 and patients["nearest", patient] == pytest.approx(np.median(away), abs=0.7)
+
+
 def test_slides_patients_and_curves_say_the_same(made):
     _, truth, root = made
     folder = root / "microenvironment"

@@ -19,6 +19,7 @@ from stainda.microenvironment.zones import (
     counts,
     near_pairs,
     nearest,
+    nearest_outside,
     pooled_areas,
     pooled_counts,
     signed_distance,
@@ -75,6 +76,24 @@ def test_counts_and_nearest_are_those_of_every_pair():
     assert (counts(pairs, ZONES, len(structures)) == expected).all()
     assert pooled_counts(distance, ZONES).sum() == len(cells)
     assert pooled_counts(distance, ZONES)[0] == (every.min(axis=1) <= 0).sum()
+
+
+@pytest.mark.parametrize("reach", [0.0, 3.0, 50.0, 5000.0])
+def test_the_nearest_point_outside_is_found_however_far_it_is(reach):
+    rng = np.random.default_rng(1)
+    structures = np.array([disc(*xy, 30) for xy in rng.uniform(0, 3000, (40, 2))] + [shapely.box(-9000, 0, -8000, 9)])
+    cells = np.concatenate([rng.uniform(0, 600, (30, 2)), shapely.get_coordinates(shapely.centroid(structures))])
+    every = np.array([[np.inf if s.contains(p) else s.distance(p) for p in shapely.points(cells)] for s in structures])
+    away = nearest_outside(structures, cells, near_pairs(structures, cells, reach), reach)
+    assert away == pytest.approx(every.min(axis=1)) and away.max() > 5000
+
+
+def test_without_a_point_outside_there_is_no_nearest():
+    structures = np.array([disc(0, 0, 40)])
+    for cells in (np.zeros((0, 2)), np.array([[5.0, 5.0]])):
+        assert np.isnan(nearest_outside(structures, cells, near_pairs(structures, cells, 10), 10)).all()
+    none = np.zeros(0, object)
+    assert nearest_outside(none, cells, near_pairs(none, cells, 10), 10).shape == (0,)
 
 
 def test_nothing_near_gives_nothing():

@@ -292,7 +292,7 @@ MUTANTS = [
     *_of(
         f"{E}/evidence.py",
         ("ranking of objects in use", "detections = rows[rows[\"kind\"] == CANDIDATE].sort", "detections = rows[rows[\"kind\"].isin([HIT, FALSE])].sort"),
-        ("density of the wrong unit", "sum(min_count=1) / 1e6", "sum(min_count=1) / 1e3"),
+        ("missed objects are not annotated", "kinds.isin([HIT, MISSED])].groupby(keys)", "kinds.isin([HIT])].groupby(keys)"),
     ),
     *_of(
         "stainda/objects/overlap.py",
