@@ -138,7 +138,8 @@ REPAIRS = Table(
     "study",
     columns=(
         *columns("text", slide="name of the slide", annotator="name of the annotator, where a slide has several",
-                 id="of the shape", class_="of the shape", action="`mended` or `dropped`", reason="what was wrong"),
+                 id="of the shape", class_="of the shape", action="`mended`, `dropped` or `kept`",
+                 reason="what was wrong"),
     ),
 )  # fmt: skip
 
