@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,28 +10,42 @@ import shapely
 
 from stainda.arrays import Array
 from stainda.objects.moving import moved_geometries
+from stainda.registration.shapes_in_pieces import Step, cut_at_pieces
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
 
-def move_shapes(shapes: gpd.GeoDataFrame, move: Callable[[Array], Array]) -> gpd.GeoDataFrame:
+def move_shapes(
+    shapes: gpd.GeoDataFrame, move: Callable[[Array], Array], steps: Sequence[Step] = ()
+) -> gpd.GeoDataFrame:
     """All geometries moved by a function of points (n, 2) in one call; every other column is kept as it is.
 
     See :func:`stainda.registration.map_shapes`. A geometry of which a point has no place comes out empty;
-    ``attrs["nowhere"]`` counts them.
+    ``attrs["nowhere"]`` counts them. An area that reaches beyond one piece of tissue is cut where the pieces end, and
+    what has a place is moved; ``attrs["cut"]`` counts these.
+
+    Args:
+        steps: the same map with its pieces of tissue, see :meth:`stainda.registration.maps.PointMap.steps`; without
+            them nothing is cut.
     """
     import geopandas as gpd
 
     geometries = np.asarray(shapes.geometry.array, dtype=object)
     z_dropped = int(np.count_nonzero(shapely.has_z(geometries)))
-    warped, nowhere = moved_geometries(geometries, move)
+    warped, _ = moved_geometries(geometries, move)
+    cut = cut_at_pieces(geometries, steps)
+    warped[cut.index] = cut.outlines
+    nowhere = np.count_nonzero(shapely.is_empty(warped) & ~shapely.is_empty(geometries))
     broken = ~shapely.is_valid(warped) & ~shapely.is_missing(warped)
     if broken.any():
         warped[broken] = [same_kind(geometry) for geometry in shapely.make_valid(warped[broken])]
     result = shapes.copy()
     result[shapes.geometry.name] = gpd.GeoSeries(list(warped), index=shapes.index, crs=None)
-    result.attrs |= {"z_dropped": z_dropped, "repaired": int(broken.sum()), "nowhere": len(nowhere)}
+    result.attrs |= {
+        "z_dropped": z_dropped, "repaired": int(broken.sum()), "nowhere": int(nowhere),
+        "cut": int((cut.shares > 0).sum()),
+    }  # fmt: skip
     return result
 
 

@@ -25,7 +25,7 @@ from stainda.config import PropagationConfig
 from stainda.names import file_name
 from stainda.objects.annotation_agreement import compare
 from stainda.progress import SILENT, Progress
-from stainda.registration.coverage import Ground, may_lie
+from stainda.registration.coverage import Ground, areas_of, may_lie
 from stainda.registration.propagated_blocks import KINDS, PropagatedBlock, PropagatedBlocks, block_key
 from stainda.registration.propagated_shapes import PropagatedObject, PropagatedShapes
 from stainda.registration.propagator import Propagator
@@ -245,6 +245,8 @@ class _TargetBuilder:
                     from_source.shapes.geometry.iloc[index], from_source.warped.geometry.iloc[index], target_object
                 )
             )
+            if (placed := from_source.measured["placed"][index]) < 1:
+                notes.append(f"{placed:.0%} of it lies in pieces of tissue that have a place")
         status = IGNORED if doubt else KEPT
         drawn = _Drawn(from_source.section, from_source.shapes, index)
         row = _row(self.block, drawn, self.target, status, "; ".join(notes), from_source)
@@ -265,7 +267,9 @@ class _TargetBuilder:
             area = geometry if geometry.area > 0 else shapely.Polygon()
             status, reason = KEPT, "ignored on its section, and here"
         else:
-            area, status, reason = may_lie(geometry, self.ground.slide), DROPPED, from_source.faults[index]
+            doubtful = may_lie(geometry, self.ground.slide)
+            area = areas_of(doubtful | (from_source.touched[index] & self.ground.slide))
+            status, reason = DROPPED, from_source.faults[index]
         row = _row(
             self.block, _Drawn(from_source.section, from_source.shapes, index), self.target, status, reason, from_source
         )
