@@ -56,7 +56,7 @@ from stainda.run_directory.microenvironment_tables import (
 )
 from stainda.run_directory.tables import QUALITY
 
-ALGORITHM = 4
+ALGORITHM = 5
 """Raised when the same input gives other numbers; what is there is then measured again."""
 
 
