@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from stainda.arrays import Array
-from stainda.files import load_json
 from stainda.names import file_name
 from stainda.report import microenvironment_figures as figures
 from stainda.report.drawings import Drawing, draw
@@ -151,29 +150,41 @@ def _maps(run: LoadedRun, stain: str, structures: pd.DataFrame, write: Writer) -
 
 
 def _outlines(folder: Path, slide: str) -> tuple[list[Array], Array]:
-    features = _features(tables.OUTLINES.at(folder, slide=slide))
+    """Of each structure the ring of its largest part, level-0 pixels, and its density in the first ring about it."""
+    import shapely
+
     rings, rates = [], []
-    for feature in features:
-        geometry = feature["geometry"]
-        polygons = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
-        rings.append(np.asarray(max((polygon[0] for polygon in polygons), key=len), float))
-        numbers = _measurements(feature)
+    for geometry, numbers in _shapes(tables.OUTLINES.at(folder, slide=slide)):
+        parts = [part for part in shapely.get_parts(geometry) if part.geom_type == "Polygon"]
+        if not parts:
+            continue
+        rings.append(np.asarray(max(parts, key=lambda part: part.area).exterior.coords)[:, :2])
         first = next((name for name in numbers if name.startswith(NEAR) and name.endswith(" per mm2")), "")
         rates.append(numbers.get(first, np.nan))
     return rings, np.array(rates, float)
 
 
 def _points(folder: Path, slide: str) -> Array:
-    features = _features(tables.CELLS.at(folder, slide=slide))
-    return np.array([feature["geometry"]["coordinates"] for feature in features], float).reshape(-1, 2)
+    """Places of the cells (n, 2), level-0 pixels."""
+    shapes = _shapes(tables.CELLS.at(folder, slide=slide))
+    return np.array([(geometry.x, geometry.y) for geometry, _ in shapes], float).reshape(-1, 2)
 
 
-def _features(path: Path) -> list[dict[str, Any]]:
-    return list(load_json(path)["features"]) if path.is_file() else []
+def _shapes(path: Path) -> list[tuple[Any, dict[str, float]]]:
+    """Geometries in level-0 pixels, wherever the file counts from, and their measurements; none without a file."""
+    from stainda.annotations import read_shapes
+
+    if not path.is_file():
+        return []
+    shapes = read_shapes(path)
+    return [
+        (geometry, _measurements(properties))
+        for geometry, properties in zip(shapes.geometry, shapes["properties"], strict=True)
+    ]
 
 
-def _measurements(feature: dict[str, Any]) -> dict[str, float]:
-    values = feature["properties"].get("measurements") or {}
+def _measurements(properties: dict[str, Any]) -> dict[str, float]:
+    values = properties.get("measurements") or {}
     return values if isinstance(values, dict) else {value["name"]: value["value"] for value in values}
 
 
