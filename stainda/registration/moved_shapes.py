@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
 
+from stainda.annotations.frames import NESTED
 from stainda.arrays import Array
 from stainda.objects.moving import moved_geometries
 from stainda.registration.shapes_in_pieces import Step, cut_at_pieces
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 def move_shapes(
     shapes: gpd.GeoDataFrame, move: Callable[[Array], Array], steps: Sequence[Step] = ()
 ) -> gpd.GeoDataFrame:
-    """All geometries moved by a function of points (n, 2) in one call; every other column is kept as it is.
+    """All geometries moved by a function of points (n, 2) in one call; every other column is kept as it is,
+    but for the nuclei of cells (:func:`moved_nuclei`).
 
     See :func:`stainda.registration.map_shapes`. A geometry of which a point has no place comes out empty;
     ``attrs["nowhere"]`` counts them. An area that reaches beyond one piece of tissue is cut where the pieces end, and
@@ -42,10 +45,32 @@ def move_shapes(
         warped[broken] = [same_kind(geometry) for geometry in shapely.make_valid(warped[broken])]
     result = shapes.copy()
     result[shapes.geometry.name] = gpd.GeoSeries(list(warped), index=shapes.index, crs=None)
+    if "properties" in result:
+        result["properties"] = moved_nuclei(list(shapes["properties"]), move)
     result.attrs |= {
         "z_dropped": z_dropped, "repaired": int(broken.sum()), "nowhere": int(nowhere),
         "cut": int((cut.shares > 0).sum()),
     }  # fmt: skip
+    return result
+
+
+def moved_nuclei(properties: Sequence[dict[str, Any]], move: Callable[[Array], Array]) -> list[dict[str, Any]]:
+    """Properties of shapes with the nucleus that QuPath's cells hold moved too; one without a place is left out."""
+    outlines = {}
+    for k, entry in enumerate(properties):
+        if isinstance(entry, dict) and entry.get(NESTED):
+            try:
+                outlines[k] = shapely.from_geojson(json.dumps(entry[NESTED]))
+            except (shapely.GEOSException, TypeError, ValueError):
+                outlines[k] = shapely.Polygon()  # no geometry: it has no place either
+    if not outlines:
+        return list(properties)
+    there, _ = moved_geometries(list(outlines.values()), move)
+    result = list(properties)
+    for k, outline in zip(outlines, there, strict=True):
+        result[k] = {name: value for name, value in properties[k].items() if name != NESTED}
+        if not outline.is_empty:
+            result[k][NESTED] = json.loads(shapely.to_geojson(outline))
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from stainda.registration.coverage import Ground, areas_of
 from stainda.registration.evidence import LocalEvidence
 from stainda.registration.interpolation import interpolate
 from stainda.registration.micro import ACROSS, MicroRegistration, micro_register, not_aligned, pixels_across
-from stainda.registration.moved_shapes import same_kind
+from stainda.registration.moved_shapes import moved_nuclei, same_kind
 from stainda.registration.neighbourhood import DensityPyramid
 from stainda.registration.propagated_shapes import PropagatedObject, PropagatedShapes
 from stainda.registration.results import BlockResult
@@ -92,6 +93,10 @@ class Propagator:
         densities = DensityPyramid(source_ground.image), DensityPyramid(target_ground.image)
         aligned = self._aligned(np.asarray(warped.geometry, dtype=object), between, densities)
         warped = warped.set_geometry(list(aligned.outlines))
+        warped["properties"] = [
+            moved_nuclei([entry], partial(np.add, step))[0] if step.any() else entry
+            for entry, step in zip(warped["properties"], aligned.moved, strict=True)
+        ]
         shares = np.ones(len(shapes))  # of each area, that has a place
         shares[cut.index] = cut.shares
         measured = self._measure(shapes, aligned, shares, between, densities, target_ground)
