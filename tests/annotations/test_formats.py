@@ -17,6 +17,7 @@ import shapely
 from stainda.annotations import make_shapes
 from stainda.annotations.formats import FORMATS, read_annotations, sniff_format, what_is_lost, write_annotations
 from stainda.annotations.formats.coco import unpack
+from stainda.annotations.formats.frame import PlainFrame
 from stainda.errors import AnnotationError
 
 
@@ -208,6 +209,23 @@ def test_classes_are_renamed_and_unknown_formats_answered(tmp_path):
         write_annotations(make_shapes([STAIRS], "a"), tmp_path / "b.xml")
     with pytest.raises(AnnotationError, match=r"slide's size is needed.*--slide"):
         write_annotations(make_shapes([STAIRS], "a"), tmp_path / "b.csv", "rle")
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [("12784.tif", 0), ("127.tif", 1), ("s1_62.ome.tif", 2), ("62-b.tif", 2), ("1278.tif", None), ("162.tif", None)],
+)
+def test_run_lengths_are_those_of_the_slide_and_of_no_other(name, left, tmp_path):
+    """The table's rows lie in columns 0, 1 and 2 of a slide of 10 x 10."""
+    (tmp_path / "a.csv").write_text("id,encoding\n12784,1 5\n127,11 5\n62,21 5\n")
+    slide, problems = PlainFrame((10, 10), Path(name)), []
+    if left is None:
+        with pytest.raises(AnnotationError, match="0 rows are of this slide"):
+            read_annotations(tmp_path / "a.csv", "rle", slide)
+        return
+    shapes = read_annotations(tmp_path / "a.csv", "rle", slide, problems=problems)
+    assert shapes.total_bounds.tolist() == [left, 0, left + 1, 5]
+    assert [row["id"] for row in problems] == (["62"] if left == 2 else [])
 
 
 def test_cytomine_counts_upwards(tmp_path):
