@@ -254,6 +254,7 @@ class _TargetBuilder:
         row = _row(self.block, drawn, self.target, status, "; ".join(notes), from_source)
         row |= {
             "confidence": _number(target_object.right), "exists": _number(target_object.exists), "object": identity,
+            "object_source": first.section.slide,
             "label": OBJECT if not doubt else IGNORED, "outline": target_object.how,
             "typical": _number(target_object.features.get("typical")),
             "dissent": _number(target_object.dissent[target_object.members.index(member)]),

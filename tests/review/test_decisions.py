@@ -160,6 +160,28 @@ def test_shapes_of_other_sections_that_were_joined_into_an_object_share_its_fate
         assert row["reason"] == f"joined with {made.id}; rejected by Dr A on 2026-01-02"
 
 
+@pytest.mark.parametrize("earlier", [False, True], ids=["this version", "without object_source"])
+def test_an_object_of_another_section_that_has_the_same_id_keeps_its_own_fate(run, earlier):
+    target = training_target(run)
+    made = decide(run, target, 0, "reject")
+    lines = rows_of(run)
+    first = next(row for row in lines if row["target"] == target and row["id"] == made.id)
+    assert first["object_source"] == made.source
+    namesake = {**first, "source": "another", "object_source": "another"}
+    joined = {**first, "id": "mine", "source": "third"}
+    others = {**first, "id": "theirs", "source": "third", "object_source": "another"}
+    columns = [name for name in first if not (earlier and name == "object_source")]
+    table = [{name: row[name] for name in columns} for row in (*lines, namesake, joined, others)]
+    write_csv(run / "annotations" / "propagation.csv", table, columns)
+    write_decisions(run, [made])
+    apply_decisions(run, own(run))
+    after = {(row["source"], row["id"]): row["status"] for row in rows_of(run) if row["target"] == target}
+    assert after[(made.source, made.id)] == after[("third", "mine")] == "dropped"
+    assert after[("another", made.id)] == first["status"]
+    if not earlier:
+        assert after[("third", "theirs")] == first["status"]
+
+
 @pytest.mark.parametrize("stale", [False, True])
 def test_an_accepted_object_is_trained_on_though_it_was_ignored_for_doubt(run, stale):
     target = training_target(run)
