@@ -235,6 +235,23 @@ def test_a_rejection_does_not_follow_an_outline_that_a_new_registration_propagat
     assert report[0]["status"] == "stale" and "another place" in report[0]["reason"]
 
 
+@pytest.mark.parametrize("kind", ["accept", "reject", "redraw"])
+def test_what_was_decided_and_taken_back_shows_as_it_was_propagated(run, kind):
+    """The run has applied the decision; the reviewer takes it back before the next one."""
+    target = training_target(run)
+    before = {item.place: (item, ReviewData(run).outline(item)) for item in ReviewData(run).objects.values()}
+    made = decide(run, target, 0, kind, geometry=shapely.box(5, 5, 30, 30) if kind == "redraw" else None)
+    write_decisions(run, [made])
+    apply_decisions(run, own(run))
+    changed = next(row for row in rows_of(run) if (row["target"], row["source"], row["id"]) == made.key)
+    assert "Dr A" in changed["reason"]
+    write_decisions(run, [])
+    data = ReviewData(run)
+    assert {item.place: item for item in data.objects.values()} == {place: item for place, (item, _) in before.items()}
+    for item in data.objects.values():
+        assert data.outline(item).equals(before[item.place][1])
+
+
 def test_a_hash_of_a_shape_knows_moves_but_not_where_its_ring_begins():
     square = shapely.Polygon([(0, 0), (4, 0), (4, 4), (0, 4)])
     turned = shapely.Polygon([(4, 4), (0, 4), (0, 0), (4, 0)]).reverse()
