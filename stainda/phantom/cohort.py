@@ -35,7 +35,7 @@ LATER = (
 VERSION = 1  # raised when the same configuration renders differently, so that an old folder is not continued
 
 OUTLINES = 2
-"""The same of outlines of tubules and vessels, for cohorts that have them on slides finer than the map they come from."""
+"""The same of outlines of tubules and vessels, for cohorts that have them on slides finer than their map."""
 
 
 def make_cohort(config: PhantomConfig, out: str | Path, progress: Progress = SILENT, workers: int = 1) -> Path:

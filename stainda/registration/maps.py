@@ -14,7 +14,7 @@ import numpy as np
 
 from stainda.arrays import Array
 from stainda.errors import RegistrationError
-from stainda.registration.shapes_in_pieces import Step
+from stainda.registration.shapes_in_pieces import MapStep
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -52,9 +52,9 @@ class PointMap(ABC):
         """Whether pieces of tissue have maps of their own, so that points between them have no place (NaN)."""
         return False
 
-    def steps(self, back: bool = False) -> tuple[Step, ...]:
+    def steps(self, back: bool = False) -> tuple[MapStep, ...]:
         """The map as steps, each with the pieces of tissue that have a map of their own; ``back``: of the inverse."""
-        return (Step((self.from_frame if back else self.to_frame,)),)
+        return (MapStep((self.from_frame if back else self.to_frame,)),)
 
     def points(self, xy: Array) -> Array:
         """The same as :meth:`to_frame`."""
@@ -155,7 +155,7 @@ class Inverse(PointMap):
     def grain(self) -> float:
         return self.of.grain()
 
-    def steps(self, back: bool = False) -> tuple[Step, ...]:
+    def steps(self, back: bool = False) -> tuple[MapStep, ...]:
         return self.of.steps(not back)
 
     @property
@@ -210,7 +210,7 @@ class Chain(PointMap):
     def grain(self) -> float:
         return min(self.first.grain(), self.second.grain())
 
-    def steps(self, back: bool = False) -> tuple[Step, ...]:
+    def steps(self, back: bool = False) -> tuple[MapStep, ...]:
         if back:
             return self.second.steps(True) + self.first.steps(True)
         return self.first.steps() + self.second.steps()

@@ -12,14 +12,14 @@ import shapely
 from stainda.annotations.frames import NESTED
 from stainda.arrays import Array
 from stainda.objects.moving import moved_geometries
-from stainda.registration.shapes_in_pieces import Step, cut_at_pieces
+from stainda.registration.shapes_in_pieces import MapStep, cut_at_pieces
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
 
 def move_shapes(
-    shapes: gpd.GeoDataFrame, move: Callable[[Array], Array], steps: Sequence[Step] = ()
+    shapes: gpd.GeoDataFrame, move: Callable[[Array], Array], steps: Sequence[MapStep] = ()
 ) -> gpd.GeoDataFrame:
     """All geometries moved by a function of points (n, 2) in one call; every other column is kept as it is,
     but for the nuclei of cells (:func:`moved_nuclei`).

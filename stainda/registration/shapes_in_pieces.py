@@ -22,7 +22,7 @@ Move = Callable[[Array], Array]
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class MapStep:
     """One step of a map: a function of points (n, 2), or one for each piece of tissue.
 
     Attributes:
@@ -76,7 +76,7 @@ class CutAreas:
     shares: Array
 
 
-def cut_at_pieces(geometries: Array, steps: Sequence[Step]) -> CutAreas:
+def cut_at_pieces(geometries: Array, steps: Sequence[MapStep]) -> CutAreas:
     """Cut the areas that reach beyond one piece of tissue, and move their parts.
 
     Args:
@@ -92,7 +92,7 @@ def cut_at_pieces(geometries: Array, steps: Sequence[Step]) -> CutAreas:
     return CutAreas(index, outlines, shares)
 
 
-def footprint(area: BaseGeometry, steps: Sequence[Step]) -> BaseGeometry:
+def footprint(area: BaseGeometry, steps: Sequence[MapStep]) -> BaseGeometry:
     """Where the pieces of tissue that an area touches lie after all steps; empty where there are no pieces."""
     parts = [only_areas(shapely.make_valid(shapely.force_2d(area)))]
     for number, step in enumerate(steps):
@@ -109,7 +109,7 @@ def footprint(area: BaseGeometry, steps: Sequence[Step]) -> BaseGeometry:
     return shapely.Polygon()
 
 
-def _reaches_beyond(geometries: Array, steps: Sequence[Step]) -> Array:
+def _reaches_beyond(geometries: Array, steps: Sequence[MapStep]) -> Array:
     """Whether the points of each geometry do not all lie in one piece at each step, bool (n,)."""
     xy, owner = shapely.get_coordinates(geometries, return_index=True)
     beyond = np.zeros(len(geometries), bool)
@@ -124,7 +124,7 @@ def _reaches_beyond(geometries: Array, steps: Sequence[Step]) -> Array:
     return beyond
 
 
-def _moved(area: BaseGeometry, steps: Sequence[Step]) -> tuple[BaseGeometry, float]:
+def _moved(area: BaseGeometry, steps: Sequence[MapStep]) -> tuple[BaseGeometry, float]:
     """An area after all steps, and the share of it that has a place."""
     parts = [(area, 1.0)]
     for step in steps:

@@ -25,7 +25,7 @@ from stainda.registration.fields import coefficients, invert, jacobian, sample
 from stainda.registration.maps import PointMap, as_points
 from stainda.registration.moved_shapes import move_shapes
 from stainda.registration.pieces import Pieces
-from stainda.registration.shapes_in_pieces import Step
+from stainda.registration.shapes_in_pieces import MapStep
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -111,13 +111,13 @@ class Transform(PointMap):
     def torn(self) -> bool:
         return self.pieces is not None
 
-    def steps(self, back: bool = False) -> tuple[Step, ...]:
+    def steps(self, back: bool = False) -> tuple[MapStep, ...]:
         if self.pieces is None:
             return super().steps(back)
         parts = self.pieces.transforms
         if back:
-            return (Step(tuple(part.from_frame for part in parts), self.pieces.frame),)
-        return (Step(tuple(part.to_frame for part in parts), self.pieces.section),)
+            return (MapStep(tuple(part.from_frame for part in parts), self.pieces.frame),)
+        return (MapStep(tuple(part.to_frame for part in parts), self.pieces.section),)
 
     def to_frame(self, xy: Array) -> Array:
         """Frame coordinates (n, 2) of level-0 pixels ``xy`` (n, 2) of the section; NaN stays NaN."""
@@ -280,7 +280,7 @@ class Between(PointMap):
     def grain(self) -> float:
         return min(self.source.grain(), self.target.grain())
 
-    def steps(self, back: bool = False) -> tuple[Step, ...]:
+    def steps(self, back: bool = False) -> tuple[MapStep, ...]:
         first, second = (self.target, self.source) if back else (self.source, self.target)
         return () if first is second else first.steps() + second.steps(True)
 

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 SCORING = 8
 """Raised when scores are computed differently, so that jobs already scored are scored again (not trained again)."""
 
-AGREEMENT = 2
-"""The same of strategies that compare the objects of a block's sections."""
-
 
 class SeenData:
     """The keys of what strategies may see of a patch store; each is made once."""
@@ -121,7 +118,7 @@ class ScoringKeys:
     def _registration(self) -> list[list[Any]]:
         from stainda.registration.results import read_head
 
-        placed: list[list[Any]] = [[AGREEMENT]]
+        placed: list[list[Any]] = []
         for block, sections in self._scored.blocks().items():
             head = read_head(self._folder.registration, block) or {}
             kept = [head.get(name) for name in ("settings", "reference", "placed")]
