@@ -31,7 +31,7 @@ Bounds = tuple[int, int, int, int]
 """(x, y, width, height) of the scanned part, level-0 pixels, as :attr:`stainda.slides.Slide.bounds`."""
 
 MARK = "stainda"
-_NESTED = "nucleusGeometry"  # QuPath's cells hold a second geometry
+NESTED = "nucleusGeometry"  # QuPath's cells hold a second geometry among their properties
 _CLEARLY = 0.5  # share of tissue under the shapes that the other frame must add for an error
 _FARTHEST = 1 << 40  # pixels; no slide is that wide
 _CHECKED = 400  # shapes are enough to tell
@@ -114,7 +114,7 @@ def moved(shapes: gpd.GeoDataFrame, x: float, y: float) -> gpd.GeoDataFrame:
     result = shapes.copy()
     geometries = _moved_geometries(np.asarray(shapes.geometry.values, object), x, y)
     result["geometry"] = gpd.GeoSeries(geometries, index=shapes.index)
-    if any(_NESTED in entry for entry in shapes["properties"]):
+    if any(NESTED in entry for entry in shapes["properties"]):
         result["properties"] = [_moved_properties(entry, x, y) for entry in shapes["properties"]]
     return result
 
@@ -135,7 +135,7 @@ def _moved_geometries(geometries: Array, x: float, y: float) -> Array:
 
 
 def _moved_properties(properties: dict[str, Any], x: float, y: float) -> dict[str, Any]:
-    return {**properties, _NESTED: _moved_json(properties[_NESTED], x, y)} if _NESTED in properties else properties
+    return {**properties, NESTED: _moved_json(properties[NESTED], x, y)} if NESTED in properties else properties
 
 
 def _moved_json(geometry: object, x: float, y: float) -> Any:

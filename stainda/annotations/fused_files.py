@@ -60,9 +60,10 @@ def fuse_files(
         records, rows = load_any(path, slide, None, classes, origin)
         drawn[name] = records.table()
         changes += [{"annotator": name, **row} for row in rows]
-        if rows and not len(drawn[name]) and all(row["reason"] == "outside the slide" for row in rows):
+        dropped = [row["reason"] for row in rows if row["action"] == "dropped"]
+        if dropped and not len(drawn[name]) and set(dropped) == {"outside the slide"}:
             raise AnnotationError(
-                f"all of its {len(rows)} shapes lie outside the slide",
+                f"all of its {len(dropped)} shapes lie outside the slide",
                 file=path,
                 remedy="It seems to be of another slide: check the file and --slide",
             )

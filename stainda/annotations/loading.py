@@ -12,7 +12,7 @@ from stainda.annotations.formats.frame import PlainFrame, SlideFrame
 from stainda.annotations.formats.registry import read_records
 from stainda.annotations.frames import Origin
 from stainda.annotations.records import ShapeRecords
-from stainda.annotations.repair import repair_records
+from stainda.annotations.repair import repair_records, split_points
 from stainda.errors import AnnotationError
 from stainda.names import stem
 
@@ -27,6 +27,8 @@ def load_shapes(
     origin: Origin = "auto",
 ) -> tuple[gpd.GeoDataFrame, list[dict[str, str]]]:
     """Read shapes of any format and repair them; what was mended or dropped is in rows of :data:`REPAIR_COLUMNS`.
+
+    A set of several points is split: each is a shape of its own.
 
     Args:
         path: QuPath GeoJSON or any of :data:`stainda.annotations.formats.FORMATS`, recognised by looking into it.
@@ -98,8 +100,9 @@ def load_any(
         table = classes if isinstance(classes, ClassMap) else ClassMap.of(classes)
         problems += _strangers(shapes, table, name)
         shapes, _ = table.apply_records(shapes, format=name)
+    shapes, split = split_points(shapes)
     shapes, rows = repair_records(shapes, None if slide is None else slide.size)
-    return shapes, problems + rows
+    return shapes, problems + split + rows
 
 
 def _strangers(shapes: ShapeRecords, table: ClassMap, format: str) -> list[dict[str, str]]:

@@ -49,6 +49,39 @@ def repair_records(
     return records.take(kept).replaced(geometries=as_objects(geometries), ids=as_objects(ids)), rows
 
 
+def split_points(records: ShapeRecords) -> tuple[ShapeRecords, list[dict[str, str]]]:
+    """Records with every set of several points (a ``MultiPoint``) as that many points: each is an object of its own.
+
+    QuPath keeps all clicks of one points annotation in such a set. Each point has the columns of its set, and an id
+    that is derived from the set's.
+
+    Returns:
+        The records in order, and one row (:data:`REPAIR_COLUMNS`) per set.
+    """
+    counts = np.where(
+        shapely.get_type_id(records.geometries) == _MULTIPOINT, shapely.get_num_geometries(records.geometries), 1
+    )
+    sets = counts > 1
+    if not sets.any():
+        return records, []
+    rows = [
+        {"id": str(identity), "class": str(cls), "action": "mended", "reason": f"set of {count} points split"}
+        for identity, cls, count in zip(records.ids[sets], records.classes[sets], counts[sets], strict=True)
+    ]
+    geometries: list[BaseGeometry] = []
+    ids: list[str] = []
+    for geometry, identity, several, count in zip(records.geometries, records.ids, sets, counts, strict=True):
+        geometries += list(shapely.get_parts(geometry)) if several else [geometry]
+        ids += [as_uuid(f"{identity}/{number}") for number in range(1, count + 1)] if several else [identity]
+    split = records.take(np.repeat(np.arange(len(records)), counts))
+    properties = as_objects([dict(entry) for entry in split.properties])
+    return split.replaced(geometries=as_objects(geometries), ids=as_objects(ids), properties=properties), rows
+
+
+_MULTIPOINT = 4
+"""What ``shapely.get_type_id`` says of a ``MultiPoint``."""
+
+
 def _mend(
     shapes: Iterable[BaseGeometry | None],
     classes: Iterable[str],

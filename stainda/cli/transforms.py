@@ -103,7 +103,8 @@ def shapes(
 ) -> None:
     """Warp annotations into the frame, or onto another section; nothing is assessed (see `propagate`).
 
-    Shapes that reach between tissue pieces registered one by one, or lie in one without a partner, are left out.
+    Areas that reach between tissue pieces registered one by one are cut where the pieces end. Other such shapes, and
+    what lies in a piece without a partner, are left out.
 
     Examples:
 
@@ -121,11 +122,13 @@ def shapes(
             _same_slide(mapping, opened.size, slide)
         table = load_shapes(source, slide=opened, origin=as_origin(origin))[0]
     moved = mapping.shapes(table)
-    repaired, nowhere = moved.attrs["repaired"], moved.attrs["nowhere"]
+    repaired, nowhere, cut = (moved.attrs[name] for name in ("repaired", "nowhere", "cut"))
     moved = moved[~(moved.geometry.is_empty & ~table.geometry.is_empty)]
     write_geojson(moved, target, bounds=None if target_slide is None else bounds_of_file(target_slide))
     _say(f"{len(moved)} shapes of {mapping.slide} in the pixels of {mapping.frame}: {target}")
     _say_nowhere(nowhere, "shapes")
+    if cut:
+        _say(f"{cut} areas reached beyond a tissue piece and were cut where it ends")
     if repaired:
         _say(f"{repaired} outlines crossed themselves afterwards and were repaired")
 

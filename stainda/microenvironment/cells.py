@@ -84,13 +84,6 @@ def read_cells(path: Path, classes: Sequence[str] = (), slide: Slide | None = No
     everything = np.asarray(records.geometries, dtype=object)
     shapes, others = everything[kept], everything[~kept]
     scores = np.asarray(records.scores, float)[kept]
-    several = np.array(
-        [len(shapely.get_parts(shape)) if shape.geom_type == "MultiPoint" else 1 for shape in shapes], int
-    )
-    if (several > 1).any():  # points that were stored as one object
-        scores = np.repeat(scores, several)
-        parts = (shapely.get_parts(shape) if shape.geom_type == "MultiPoint" else [shape] for shape in shapes)
-        shapes = np.array([part for some in parts for part in some], dtype=object)
     areas = shapely.area(shapes) if len(shapes) else np.zeros(0)
     mpp = None if slide is None else slide.mpp
     sized = np.where(areas > 0, areas * (np.nan if mpp is None else mpp**2), np.nan)

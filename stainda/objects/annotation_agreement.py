@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import geopandas as gpd
@@ -10,15 +11,25 @@ import shapely
 
 from stainda.arrays import Array
 from stainda.objects.assignment import assign
+from stainda.objects.linking import near
 from stainda.objects.overlap import areas, dice_pairs
 
+ALONE = 40.0
+"""Level-0 pixels within which one propagated and one own point are one where there is no other: 10 µm at 0.25 µm."""
 
-def compare(target: str, propagated: gpd.GeoDataFrame, own: gpd.GeoDataFrame) -> list[dict[str, Any]]:
+
+def compare(
+    target: str, propagated: gpd.GeoDataFrame, own: gpd.GeoDataFrame, alone: float = ALONE
+) -> list[dict[str, Any]]:
     """Match propagated areas with the target's own of the same class, one to one, by the largest sum of Dice.
+
+    Args:
+        alone: see :data:`ALONE`.
 
     Returns:
         Rows of agreement.csv. ``found`` is ``both``, ``propagated only`` or ``own only``; the latter two have Dice 0
-        and no distance. Points and lines have no Dice: they are matched by distance, and their Dice is empty.
+        and no distance. Points and lines have no Dice: they are matched by distance, as near as
+        :func:`stainda.objects.linking.near` has it, and their Dice is empty.
     """
     rows: list[dict[str, Any]] = []
     classes = dict.fromkeys([*own["class"], *propagated["class"]])
@@ -26,7 +37,7 @@ def compare(target: str, propagated: gpd.GeoDataFrame, own: gpd.GeoDataFrame) ->
         for areal in (True, False):
             mine = _of_kind(propagated[propagated["class"] == cls], areal)
             theirs = _of_kind(own[own["class"] == cls], areal)
-            rows += _matched(target, str(cls), mine, theirs, areal)
+            rows += _matched(target, str(cls), mine, theirs, areal, alone=alone)
     return rows
 
 
@@ -35,11 +46,10 @@ def _of_kind(shapes: gpd.GeoDataFrame, areal: bool) -> gpd.GeoDataFrame:
 
 
 def _matched(
-    target: str, cls: str, mine: gpd.GeoDataFrame, theirs: gpd.GeoDataFrame, areal: bool
+    target: str, cls: str, mine: gpd.GeoDataFrame, theirs: gpd.GeoDataFrame, areal: bool, *, alone: float
 ) -> list[dict[str, Any]]:
     first, second = np.asarray(mine.geometry), np.asarray(theirs.geometry)
-    distance = _distances(first, second)
-    pairs, dice = (_by_overlap if areal else _by_distance)(first, second, distance)
+    pairs = _pairs(first, second, areal, alone)
     nothing = 0.0 if areal else None
     rows: list[dict[str, Any]] = []
     for i in range(len(mine)):
@@ -54,11 +64,12 @@ def _matched(
             "dice": nothing,
         }
         if i in pairs:
-            j = pairs[i]
-            row |= {"found": "both", "own_id": theirs.iloc[j]["id"], "centroid_distance_px": round(distance[i, j], 3)}
-            row["dice"] = round(float(dice[i, j]), 4) if areal else None
+            pair = pairs[i]
+            row |= {"found": "both", "own_id": theirs.iloc[pair.own]["id"]}
+            row["centroid_distance_px"] = round(pair.distance, 3)
+            row["dice"] = None if pair.dice is None else round(pair.dice, 4)
         rows.append(row)
-    for j in sorted(set(range(len(theirs))) - set(pairs.values())):
+    for j in sorted(set(range(len(theirs))) - {pair.own for pair in pairs.values()}):
         own_id = theirs.iloc[j]["id"]
         rows.append(
             {"target": target, "class": cls, "id": own_id, "own_id": own_id, "found": "own only", "dice": nothing}
@@ -66,29 +77,36 @@ def _matched(
     return rows
 
 
-Pairs = tuple[dict[int, int], Array]
-"""Index of the first -> index of the second, and the Dice (n, m) of all pairs."""
+@dataclass(frozen=True)
+class _Pair:
+    """The target's own shape that a propagated one is matched with, their Dice (of areas), and the distance of their
+    centroids, level-0 pixels."""
+
+    own: int
+    dice: float | None
+    distance: float
 
 
-def _by_overlap(first: Array, second: Array, distance: Array) -> Pairs:
-    rows, columns, overlap = dice_pairs(first, second)
-    dice = np.zeros(distance.shape)
-    dice[rows, columns] = overlap
-    # the distance decides between equal overlaps only
-    chosen = assign(rows, columns, np.maximum(overlap - 1e-9 * distance[rows, columns], 1e-12))
-    return dict(zip(rows[chosen].tolist(), columns[chosen].tolist(), strict=True)), dice
-
-
-def _by_distance(first: Array, second: Array, distance: Array) -> Pairs:
-    rows, columns = np.indices(distance.shape).reshape(2, -1)
-    worth = 1 - distance.ravel() / (2 * max(float(distance.max(initial=0.0)), 1e-12))
-    chosen = assign(rows, columns, worth, most_pairs=True)
-    pairs = dict(zip(rows[chosen].tolist(), columns[chosen].tolist(), strict=True))
-    return pairs, np.full(distance.shape, np.nan)
+def _pairs(first: Array, second: Array, areal: bool, alone: float) -> dict[int, _Pair]:
+    """By the index of the propagated shape."""
+    if not len(first) or not len(second):
+        return {}
+    if areal:
+        rows, columns, overlap = dice_pairs(first, second)
+        distance = _distances(first[rows], second[columns])
+        # the distance decides between equal overlaps only
+        chosen = assign(rows, columns, np.maximum(overlap - 1e-9 * distance, 1e-12))
+    else:
+        rows, columns, worth = near(first, second, alone)
+        distance, overlap = _distances(first[rows], second[columns]), None
+        chosen = assign(rows, columns, worth, most_pairs=True)
+    return {
+        int(rows[k]): _Pair(int(columns[k]), None if overlap is None else float(overlap[k]), float(distance[k]))
+        for k in chosen
+    }
 
 
 def _distances(first: Array, second: Array) -> Array:
-    """Distances (n, m) between centroids, level-0 pixels."""
-    a = shapely.get_coordinates(shapely.centroid(first)).reshape(-1, 1, 2)
-    b = shapely.get_coordinates(shapely.centroid(second)).reshape(1, -1, 2)
-    return np.linalg.norm(a - b, axis=2)
+    """Distances (n,) between the centroids of pairs, level-0 pixels."""
+    a, b = (shapely.get_coordinates(shapely.centroid(some)).reshape(-1, 2) for some in (first, second))
+    return np.linalg.norm(a - b, axis=1)

@@ -38,7 +38,7 @@ def match(first: Array, second: Array) -> dict[int, int]:
         mine, theirs = (np.flatnonzero((areas(some) > 0) == areal) for some in (first, second))
         if not len(mine) or not len(theirs):
             continue
-        i, j, gain = (_near if not areal else _overlapping)(first[mine], second[theirs])
+        i, j, gain = (near if not areal else _overlapping)(first[mine], second[theirs])
         for index in assign(i, j, gain):
             pairs[int(mine[i[index]])] = int(theirs[j[index]])
     return pairs
@@ -83,7 +83,12 @@ def _overlapping(first: Array, second: Array) -> tuple[Array, Array, Array]:
     return i[enough], j[enough], dice[enough]
 
 
-def _near(first: Array, second: Array) -> tuple[Array, Array, Array]:
+def near(first: Array, second: Array, alone: float = np.inf) -> tuple[Array, Array, Array]:
+    """Pairs of points or lines that may be one object: indices of both (k,), and their worth (k,), 0 to 1.
+
+    Args:
+        alone: how far apart one of each may lie, where nothing says how far apart others of their section are.
+    """
     from scipy.spatial import cKDTree
 
     a, b = (shapely.get_coordinates(shapely.centroid(some)).reshape(-1, 2) for some in (first, second))
@@ -92,7 +97,8 @@ def _near(first: Array, second: Array) -> tuple[Array, Array, Array]:
         if len(points) > 1:
             spacing.append(float(np.mean(cKDTree(points).query(points, k=2)[0][:, 1])))
     if not spacing:  # one of each: the same, as far as can be said
-        return np.array([0]), np.array([0]), np.array([1.0])
+        same = np.arange(int(np.linalg.norm(a - b) <= alone))
+        return same, same, np.ones(len(same))
     reach = REACH * float(np.mean(spacing))
     distances = cKDTree(a).sparse_distance_matrix(cKDTree(b), reach, output_type="coo_matrix")
     return distances.row, distances.col, 1.0 - distances.data / max(reach, 1e-12) * 0.999

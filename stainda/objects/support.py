@@ -14,6 +14,7 @@ and believe those that are found again. The rules below are stainda's own statem
    one meets something, its log-odds grow by ``ln(1 + t·(p/q - 1))`` where the witness has it, with score ``t``, and by
    ``ln((1 - p)/(1 - q))`` where it has not. Witnesses are taken as independent; a score that is not known is one half,
    that of a witness 1.
+4. An object that has no place in the frame is nobody else's: it has no witness, and is none.
 
 Maps are callables, so that nothing here knows how sections were registered: ``Transform.to_frame`` fits.
 """
@@ -36,7 +37,6 @@ from stainda.objects.moving import moved_geometries
 if TYPE_CHECKING:
     import geopandas as gpd
 
-FAR = 1e9  # frame pixels: objects that have no place are put where they meet nothing
 ToFrame = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 COMPARISON_COLUMNS = ("identity", "support", "witnesses", "supported_by", "doubted_by", "own_score")
@@ -77,12 +77,18 @@ class SupportRules:
 
 @dataclass(frozen=True, eq=False)
 class _Placed:
-    """The objects of one section in the frame: centres (n, 2), areas (n,) (0: points), classes, scores."""
+    """The objects of one section in the frame: centres (n, 2), NaN where an object has no place, areas (n,)
+    (0: points), classes, scores."""
 
     centres: Array
     areas: Array
     classes: Array
     scores: Array
+
+    @property
+    def there(self) -> NDArray[np.bool_]:
+        """Whether each object has a place (n,)."""
+        return np.isfinite(self.centres).all(axis=1)
 
 
 def mutual_comparison(
@@ -173,10 +179,9 @@ def identity_table(compared: Mapping[str, gpd.GeoDataFrame], to_frame: Mapping[s
 def _place(shapes: gpd.GeoDataFrame, to_frame: ToFrame) -> _Placed:
     geometries = np.asarray(shapes.geometry.values, object)
     moved, nowhere = moved_geometries(geometries, to_frame)
-    centres = np.zeros((len(moved), 2))
+    centres = np.full((len(moved), 2), np.nan)
     placed = np.setdiff1d(np.arange(len(moved)), nowhere)
     centres[placed] = shapely.get_coordinates(shapely.centroid(moved[placed]))
-    centres[nowhere] = FAR * (1 + np.arange(len(nowhere)))[:, None]  # where nothing else is
     return _Placed(centres, shapely.area(moved), shapes["class"].to_numpy(object), shapes["score"].to_numpy(float))
 
 
@@ -197,7 +202,7 @@ def _identities(
         new = np.flatnonzero(identity < 0)
         identity[new] = np.arange(count, count + len(new))
         count += len(new)
-        seen |= {int(i): (section, row) for row, i in enumerate(identity)}
+        seen |= {int(identity[row]): (section, int(row)) for row in np.flatnonzero(objects.there)}
         identities[section] = identity
     return identities
 
@@ -212,7 +217,8 @@ def _candidates(
     """Pairs of identity and object that may be one, and 1 less their cost: what joining them saves."""
     objects = placed[section]
     nothing = np.zeros(0, np.int64)
-    if not tracks or not len(objects.areas):
+    there = np.flatnonzero(objects.there)
+    if not tracks or not len(there):
         return nothing, nothing, np.zeros(0)
     before = [(placed[last], row) for last, row in (seen[i] for i in tracks)]
     centres = np.array([objects_before.centres[row] for objects_before, row in before])
@@ -220,10 +226,11 @@ def _candidates(
     classes = np.array([objects_before.classes[row] for objects_before, row in before], dtype=object)
     error = np.array([max(rules.error_of(seen[i][0]), rules.error_of(section)) for i in tracks])
     widest = 3 * error + 0.5 * np.sqrt(areas / np.pi)
-    points = shapely.points(objects.centres)
+    points = shapely.points(objects.centres[there])
     rows, columns = shapely.STRtree(points).query(
         shapely.points(centres), predicate="dwithin", distance=np.maximum(widest, 1e-9)
     )
+    columns = there[columns]
     small, large = np.minimum(areas[rows], objects.areas[columns]), np.maximum(areas[rows], objects.areas[columns])
     gate = 3 * error[rows] + 0.5 * np.sqrt(small / np.pi)
     distance = np.linalg.norm(centres[rows] - objects.centres[columns], axis=1)
@@ -261,9 +268,9 @@ def _witnessed(section: str, identity: NDArray[np.int64], block: _Block, rules: 
         if other == section or gap > rules.reach:
             continue
         chance = rules.found * rules.persistence**gap
-        shown = np.ones(len(identity), bool)
+        shown = objects.there
         if other in visible:
-            shown = shapely.intersects_xy(visible[other], objects.centres[:, 0], objects.centres[:, 1])
+            shown = shown & shapely.intersects_xy(visible[other], objects.centres[:, 0], objects.centres[:, 1])
         for row, number in enumerate(identity.tolist()):
             object_row = holder[other].get(number)
             if object_row is not None:

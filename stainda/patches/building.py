@@ -33,7 +33,7 @@ from stainda.slides import open_slide
 
 Shapes = Mapping[str, gpd.GeoDataFrame]
 
-CUTTING = 5
+CUTTING = 6
 """Raised whenever the same inputs come to give other patches or labels, so that an older store is not used again."""
 
 _COUNTED_BY_FILE = "unlabelled patches by the file's pixel size"

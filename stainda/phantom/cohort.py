@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from stainda.errors import StaindaError
 from stainda.files import load_json, stable_hash, write_csv, write_json
 from stainda.names import file_name
 from stainda.phantom.section import RenderedSection, SectionPlan, plan_sections
+from stainda.phantom.structures import StructureMap
 from stainda.phantom.truth import write_law, write_truth
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.contents import PHANTOM_MANIFEST
@@ -31,6 +33,9 @@ LATER = (
 )
 """Settings that cohorts of earlier versions do not have; left out of what is written down where they are not used."""
 VERSION = 1  # raised when the same configuration renders differently, so that an old folder is not continued
+
+OUTLINES = 2
+"""The same of outlines of tubules and vessels, for cohorts that have them on slides finer than their map."""
 
 
 def make_cohort(config: PhantomConfig, out: str | Path, progress: Progress = SILENT, workers: int = 1) -> Path:
@@ -55,7 +60,7 @@ def make_cohort(config: PhantomConfig, out: str | Path, progress: Progress = SIL
     """
     out = Path(out)
     plans = plan_sections(config)
-    _claim(config, out)
+    _claim(config, out, plans)
     todo = [plan for plan in plans if not _finished(plan, out)]
     with progress.task("Making sections", total=len(plans)) as task:
         task.advance(len(plans) - len(todo), earlier=True)
@@ -94,10 +99,12 @@ def _finished(plan: SectionPlan, out: Path) -> bool:
     return (out / "truth" / f"{name}.npz").is_file() and (out / "slides" / f"{name}.tif").is_file()
 
 
-def _claim(config: PhantomConfig, out: Path) -> None:
+def _claim(config: PhantomConfig, out: Path, plans: Sequence[SectionPlan]) -> None:
     """Write down what the folder holds, or refuse to mix two cohorts in it."""
     given = config.model_dump(mode="json")
     settings = {"version": VERSION, **{name: value for name, value in given.items() if value or name not in LATER}}
+    if any({"tubules", "vessels"} & {*plan.annotated} and StructureMap.step_of(plan.centre.mpp) > 1 for plan in plans):
+        settings["structures"] = OUTLINES
     mark = out / "phantom.json"
     if mark.is_file() and stable_hash(_read_json(mark)) != stable_hash(settings):
         raise StaindaError(

@@ -34,9 +34,14 @@ class StructureMap:
     @classmethod
     def of(cls, size: int, mpp: float) -> StructureMap:
         """An empty map of a section of ``size`` level-0 pixels."""
-        step = max(1, round(1.0 / mpp))
+        step = cls.step_of(mpp)
         side = -(-size // step)
         return cls(np.zeros((side, side), np.uint8), step, mpp)
+
+    @staticmethod
+    def step_of(mpp: float) -> int:
+        """Level-0 pixels per pixel of the map of a section of ``mpp``."""
+        return max(1, round(1.0 / mpp))
 
     def put(self, x: int, y: int, kinds: Array) -> None:
         """Take over a region that was drawn.
@@ -55,7 +60,8 @@ class StructureMap:
         from stainda.annotations import instances, outlines
 
         smallest = SMALLEST_UM2 / (self.step * self.mpp) ** 2
-        shapes = outlines(instances(self.kinds == kind, smallest), downsample=self.step)
+        corner = (1 - self.step) / 2  # the level-0 pixel that was taken over is the middle of the map's
+        shapes = outlines(instances(self.kinds == kind, smallest), corner, corner, self.step)
         for shape in shapes.geometry:
             filled = Polygon(max(getattr(shape, "geoms", [shape]), key=lambda part: part.area).exterior)
             rounded = filled.simplify(self.step / 2)

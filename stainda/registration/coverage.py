@@ -16,7 +16,9 @@ from stainda.arrays import Array
 from stainda.objects.moving import moved_geometries
 from stainda.registration.affine import apply_affine
 from stainda.registration.content import layers_of
+from stainda.registration.maps import PointMap
 from stainda.registration.sections import SectionImage
+from stainda.registration.shapes_in_pieces import cut_at_pieces
 from stainda.registration.transforms import Between
 
 MARGIN = 0.01  # of the tissue's longer side: two sections' borders differ by that much without anything being missing
@@ -60,9 +62,16 @@ class Ground:
 
     def seen_from(self, source: Ground, between: Between) -> BaseGeometry:
         """What of the target the tissue of a source shows, level-0 pixels of the target."""
-        coarse = shapely.simplify(source.tissue, source.image.downsample)
+        return source.shown(between)
+
+    def shown(self, onto: PointMap) -> BaseGeometry:
+        """The tissue as a map puts it, level-0 pixels of its frame."""
+        coarse = shapely.simplify(self.tissue, self.image.downsample)
         # a piece of tissue without a partner has no place
-        parts, _ = moved_geometries(shapely.get_parts(coarse), between.to_frame)
+        tissue = shapely.get_parts(coarse)
+        parts, _ = moved_geometries(tissue, onto.to_frame)
+        cut = cut_at_pieces(tissue, onto.steps())
+        parts[cut.index] = cut.outlines
         return areas_of(shapely.union_all(shapely.make_valid(parts))) if len(parts) else shapely.Polygon()
 
     def unseen(self, seen: Iterable[BaseGeometry]) -> BaseGeometry:

@@ -14,6 +14,7 @@ import numpy as np
 
 from stainda.arrays import Array
 from stainda.errors import RegistrationError
+from stainda.registration.shapes_in_pieces import MapStep
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -51,6 +52,10 @@ class PointMap(ABC):
         """Whether pieces of tissue have maps of their own, so that points between them have no place (NaN)."""
         return False
 
+    def steps(self, back: bool = False) -> tuple[MapStep, ...]:
+        """The map as steps, each with the pieces of tissue that have a map of their own; ``back``: of the inverse."""
+        return (MapStep((self.from_frame if back else self.to_frame,)),)
+
     def points(self, xy: Array) -> Array:
         """The same as :meth:`to_frame`."""
         return self.to_frame(xy)
@@ -59,7 +64,7 @@ class PointMap(ABC):
         """Shapes of the section in the frame, see :func:`stainda.registration.map_shapes`."""
         from stainda.registration.moved_shapes import move_shapes
 
-        return move_shapes(shapes, self.to_frame)
+        return move_shapes(shapes, self.to_frame, self.steps())
 
     def image(
         self,
@@ -150,6 +155,9 @@ class Inverse(PointMap):
     def grain(self) -> float:
         return self.of.grain()
 
+    def steps(self, back: bool = False) -> tuple[MapStep, ...]:
+        return self.of.steps(not back)
+
     @property
     def inverse(self) -> PointMap:
         return self.of
@@ -201,6 +209,11 @@ class Chain(PointMap):
 
     def grain(self) -> float:
         return min(self.first.grain(), self.second.grain())
+
+    def steps(self, back: bool = False) -> tuple[MapStep, ...]:
+        if back:
+            return self.second.steps(True) + self.first.steps(True)
+        return self.first.steps() + self.second.steps()
 
 
 def compose(*maps: PointMap) -> PointMap:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
 
+from stainda.annotations.labels import trace
 from stainda.arrays import Array
 from stainda.registration.affine import apply_affine
 
@@ -62,6 +66,15 @@ class PieceMap:
         column, row = (np.round(np.where(known, part, -9)).astype(int) for part in (x, y))
         inside = known & (column >= 0) & (row >= 0) & (column < width) & (row < height)
         return np.where(inside, self.labels[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)], 0)
+
+    @cached_property
+    def areas(self) -> dict[int, BaseGeometry]:
+        """The area of each piece by its number, level-0 pixels."""
+        back = np.linalg.inv(self.matrix)
+        numbers, shapes = trace(self.labels, (-0.5, -0.5))  # an index is the middle of a pixel
+        areas = shapely.make_valid(shapely.transform(shapes, lambda xy: apply_affine(back, xy)))
+        shapely.prepare(areas)
+        return dict(zip(numbers, areas, strict=True))
 
     @property
     def grain(self) -> float:

@@ -20,7 +20,7 @@ from stainda.run_directory.contents import PROPAGATED_BLOCK
 if TYPE_CHECKING:
     import geopandas as gpd
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Raised when propagation gives another result for the same input; blocks are then propagated again."""
 FORMAT = "stainda propagated block"
 KINDS = ("propagated", "ignored")

@@ -24,6 +24,8 @@ class PropagatedShapes:
         measured: arrays (n,) by name, see ``confidence.py``; and ``diameter``, ``area_ratio``, ``above_chance``.
         faults: why a shape cannot be used, "" where it can.
         seen: what of the target this source shows.
+        touched: of a shape that cannot be used and reaches beyond one piece of tissue, where the pieces lie that it
+            touches; empty for all others.
     """
 
     section: Section
@@ -32,6 +34,7 @@ class PropagatedShapes:
     measured: Mapping[str, Array]
     faults: tuple[str, ...]
     seen: BaseGeometry
+    touched: tuple[BaseGeometry, ...]
 
 
 @dataclass(frozen=True, eq=False)

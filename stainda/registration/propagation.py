@@ -21,11 +21,11 @@ from shapely.geometry.base import BaseGeometry
 from stainda.annotations import bounds_of_file, join_shapes, make_shapes, write_geojson
 from stainda.annotations.classes import IGNORE, IGNORE_CLASSES, class_key
 from stainda.cohort.types import Cohort, Section
-from stainda.config import PropagationConfig
+from stainda.config import EvaluationConfig, PropagationConfig
 from stainda.names import file_name
-from stainda.objects.annotation_agreement import compare
+from stainda.objects.annotation_agreement import ALONE, compare
 from stainda.progress import SILENT, Progress
-from stainda.registration.coverage import Ground, may_lie
+from stainda.registration.coverage import Ground, areas_of, may_lie
 from stainda.registration.propagated_blocks import KINDS, PropagatedBlock, PropagatedBlocks, block_key
 from stainda.registration.propagated_shapes import PropagatedObject, PropagatedShapes
 from stainda.registration.propagator import Propagator
@@ -122,7 +122,9 @@ def _write_target(
         own = _of_classes(own_shapes[target_result.target.slide], config)
         own = own[~own["class"].isin(IGNORE_CLASSES)]
         sure = target_result.objects[target_result.objects["confidence"] >= config.min_confidence]
-        part.agreements.extend(compare(target_result.target.slide, sure, own))
+        mpp = target_result.target.mpp
+        alone = ALONE if mpp is None else EvaluationConfig().point_um / mpp
+        part.agreements.extend(compare(target_result.target.slide, sure, own, alone))
 
 
 @dataclass(eq=False)
@@ -245,11 +247,14 @@ class _TargetBuilder:
                     from_source.shapes.geometry.iloc[index], from_source.warped.geometry.iloc[index], target_object
                 )
             )
+            if (placed := from_source.measured["placed"][index]) < 1:
+                notes.append(f"{placed:.0%} of it lies in pieces of tissue that have a place")
         status = IGNORED if doubt else KEPT
         drawn = _Drawn(from_source.section, from_source.shapes, index)
         row = _row(self.block, drawn, self.target, status, "; ".join(notes), from_source)
         row |= {
             "confidence": _number(target_object.right), "exists": _number(target_object.exists), "object": identity,
+            "object_source": first.section.slide,
             "label": OBJECT if not doubt else IGNORED, "outline": target_object.how,
             "typical": _number(target_object.features.get("typical")),
             "dissent": _number(target_object.dissent[target_object.members.index(member)]),
@@ -265,7 +270,9 @@ class _TargetBuilder:
             area = geometry if geometry.area > 0 else shapely.Polygon()
             status, reason = KEPT, "ignored on its section, and here"
         else:
-            area, status, reason = may_lie(geometry, self.ground.slide), DROPPED, from_source.faults[index]
+            doubtful = may_lie(geometry, self.ground.slide)
+            area = areas_of(doubtful | (from_source.touched[index] & self.ground.slide))
+            status, reason = DROPPED, from_source.faults[index]
         row = _row(
             self.block, _Drawn(from_source.section, from_source.shapes, index), self.target, status, reason, from_source
         )

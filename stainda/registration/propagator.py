@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,11 +23,12 @@ from stainda.registration.coverage import Ground, areas_of
 from stainda.registration.evidence import LocalEvidence
 from stainda.registration.interpolation import interpolate
 from stainda.registration.micro import ACROSS, MicroRegistration, micro_register, not_aligned, pixels_across
-from stainda.registration.moved_shapes import same_kind
+from stainda.registration.moved_shapes import moved_nuclei, same_kind
 from stainda.registration.neighbourhood import DensityPyramid
 from stainda.registration.propagated_shapes import PropagatedObject, PropagatedShapes
 from stainda.registration.results import BlockResult
 from stainda.registration.sections import Refusal, SectionImage, open_section
+from stainda.registration.shapes_in_pieces import cut_at_pieces, footprint
 from stainda.registration.similarity import VIEW_DIM
 from stainda.registration.transforms import Between, map_shapes
 from stainda.registration.voting import voted
@@ -85,20 +87,32 @@ class Propagator:
         """The shapes of one source propagated to one target, each measured and checked."""
         between = Between(self.result.transforms[source.slide], self.result.transforms[target.slide])
         source_ground, target_ground = self.ground(source), self.ground(target)
+        outlines = np.asarray(shapes.geometry)
         warped = map_shapes(shapes, between.source, between.target)
+        cut = cut_at_pieces(outlines, between.steps())
         densities = DensityPyramid(source_ground.image), DensityPyramid(target_ground.image)
         aligned = self._aligned(np.asarray(warped.geometry, dtype=object), between, densities)
         warped = warped.set_geometry(list(aligned.outlines))
-        measured = self._measure(shapes, aligned, between, densities, target_ground)
+        warped["properties"] = [
+            moved_nuclei([entry], partial(np.add, step))[0] if step.any() else entry
+            for entry, step in zip(warped["properties"], aligned.moved, strict=True)
+        ]
+        shares = np.ones(len(shapes))  # of each area, that has a place
+        shares[cut.index] = cut.shares
+        measured = self._measure(shapes, aligned, shares, between, densities, target_ground)
         after = np.asarray(warped.geometry)
         faults = tuple(self._fault(after[k], target_ground, measured, k) for k in range(len(after)))
-        outlines = np.asarray(shapes.geometry)
         faults = tuple(
-            fault and (between.nowhere(shapely.get_coordinates(outlines[k])) or fault) for k, fault in enumerate(faults)
+            fault and ((after[k].is_empty and between.nowhere(shapely.get_coordinates(outlines[k]))) or fault)
+            for k, fault in enumerate(faults)
         )
-        return PropagatedShapes(
-            source, shapes, warped, measured, faults, target_ground.seen_from(source_ground, between)
+        beyond = set(cut.index.tolist())
+        touched = tuple(
+            footprint(outlines[k], between.steps()) if fault and k in beyond else shapely.Polygon()
+            for k, fault in enumerate(faults)
         )
+        seen = target_ground.seen_from(source_ground, between)
+        return PropagatedShapes(source, shapes, warped, measured, faults, seen, touched)
 
     def join(self, propagated: Sequence[PropagatedShapes], target: Section) -> list[PropagatedObject]:
         """The objects of a target, from all the sources that reach it."""
@@ -141,6 +155,7 @@ class Propagator:
         self,
         shapes: gpd.GeoDataFrame,
         aligned: MicroRegistration,
+        shares: Array,
         between: Between,
         densities: tuple[DensityPyramid, DensityPyramid],
         target_ground: Ground,
@@ -148,9 +163,9 @@ class Propagator:
         before, after = np.asarray(shapes.geometry), aligned.outlines
         areas = shapely.area(before)
         overall = np.linalg.det(between.matrix[:2, :2])
-        centres = shapely.get_coordinates(shapely.centroid(before)).reshape(-1, 2)
+        centres = _centres(before, after, between)
         local = between.area_change(centres) / overall
-        ratio = np.where(areas > 0, shapely.area(after) / np.maximum(areas, 1e-12) / abs(overall), local)
+        ratio = np.where(areas > 0, shapely.area(after) / np.maximum(areas * shares, 1e-12) / abs(overall), local)
         on_tissue = shapely.area(shapely.intersection(after, target_ground.tissue)) / np.maximum(
             shapely.area(after), 1e-12
         )
@@ -174,7 +189,7 @@ class Propagator:
             "gain": evidence.gain, "inner": evidence.inner, "ring": evidence.ring,
             "pair_structure": np.full(len(before), np.median(evidence.structure[looked]) if looked.any() else 0.0),
             "pair_offset": np.full(len(before), np.median(evidence.offset[looked]) if looked.any() else 0.5),
-            "micro_px": aligned.shift, "micro_gain": aligned.gain,
+            "micro_px": aligned.shift, "micro_gain": aligned.gain, "placed": shares,
         }  # fmt: skip
 
     def _fault(self, geometry: BaseGeometry, target_ground: Ground, measured: Mapping[str, Array], index: int) -> str:
@@ -302,6 +317,19 @@ class Propagator:
             return 1.5
         beyond = [abs(gap) for gap in lacking if gap * side > 0]
         return abs(nearest) / (abs(nearest) + min(beyond)) if beyond else 0.0
+
+
+def _centres(before: Array, after: Array, between: Between) -> Array:
+    """The middle of each shape, level-0 pixels of the source (n, 2); where it lies between two pieces of tissue, that
+    of the largest part which has a place."""
+    centres = shapely.get_coordinates(shapely.centroid(before)).reshape(-1, 2)
+    lost = np.flatnonzero(~np.isfinite(between.to_frame(centres)).all(axis=1) & (shapely.area(after) > 0))
+    for k in lost:
+        largest = max(shapely.get_parts(after[k]), key=lambda part: part.area)
+        middle = between.from_frame(shapely.get_coordinates(shapely.point_on_surface(largest)))
+        if np.isfinite(middle).all():
+            centres[k] = middle[0]
+    return centres
 
 
 def _ignorable(from_source: PropagatedShapes, row: int) -> bool:

@@ -25,6 +25,7 @@ from stainda.registration.fields import coefficients, invert, jacobian, sample
 from stainda.registration.maps import PointMap, as_points
 from stainda.registration.moved_shapes import move_shapes
 from stainda.registration.pieces import Pieces
+from stainda.registration.shapes_in_pieces import MapStep
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -109,6 +110,14 @@ class Transform(PointMap):
     @property
     def torn(self) -> bool:
         return self.pieces is not None
+
+    def steps(self, back: bool = False) -> tuple[MapStep, ...]:
+        if self.pieces is None:
+            return super().steps(back)
+        parts = self.pieces.transforms
+        if back:
+            return (MapStep(tuple(part.from_frame for part in parts), self.pieces.frame),)
+        return (MapStep(tuple(part.to_frame for part in parts), self.pieces.section),)
 
     def to_frame(self, xy: Array) -> Array:
         """Frame coordinates (n, 2) of level-0 pixels ``xy`` (n, 2) of the section; NaN stays NaN."""
@@ -271,6 +280,10 @@ class Between(PointMap):
     def grain(self) -> float:
         return min(self.source.grain(), self.target.grain())
 
+    def steps(self, back: bool = False) -> tuple[MapStep, ...]:
+        first, second = (self.target, self.source) if back else (self.source, self.target)
+        return () if first is second else first.steps() + second.steps(True)
+
     def doubt(self, xy: Array) -> Array:
         """How unsure the map is at level-0 pixels ``xy`` (n, 2) of the source: the larger of both transforms', (n,)."""
         frame = self.source.to_frame(xy)
@@ -374,10 +387,10 @@ def map_shapes(shapes: gpd.GeoDataFrame, source: Transform, target: Transform) -
     """All geometries warped from ``source`` to ``target`` in one call; every other column is kept as it is.
 
     Any geometry is allowed, also with holes and of several parts. Polygons that come out invalid are repaired. The
-    result's ``attrs`` count what had to be done: ``z_dropped`` (a registration of flat images says nothing about Z)
-    and ``repaired``.
+    result's ``attrs`` count what had to be done: ``z_dropped`` (a registration of flat images says nothing about Z),
+    ``repaired``, and see :func:`stainda.registration.moved_shapes.move_shapes`.
     """
-    return move_shapes(shapes, lambda xy: map_points(xy, source, target))
+    return move_shapes(shapes, lambda xy: map_points(xy, source, target), Between(source, target).steps())
 
 
 def _with(path: str | Path, suffix: str) -> Path:

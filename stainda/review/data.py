@@ -15,12 +15,13 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations import read_shapes
 from stainda.errors import StaindaError
-from stainda.files import stable_hash
+from stainda.files import load_json, stable_hash
 from stainda.links import refuse_links
 from stainda.names import file_name
 from stainda.registration import BlockResult, load_block, map_shapes
 from stainda.review.decisions import Decision, applied_keys, read_decisions, stale_reason
 from stainda.review.tables import AGAIN, RUN_FIRST, read_rows
+from stainda.run_directory.contents import PROPAGATED_BLOCK
 from stainda.run_directory.tables import COHORT, PROPAGATION
 
 
@@ -91,9 +92,11 @@ class ReviewData:
         decisions = read_decisions(self.run)
         self._results: dict[str, BlockResult] = {}
         self._own: dict[str, gpd.GeoDataFrame | None] = {}
+        self._rows: dict[str, dict[tuple[str, str, str], dict[str, str]]] = {}
         self._outlines: dict[str, dict[tuple[str, str, str], BaseGeometry]] = {}
-        self._decided_before = decisions
+        self._decided_before, self._applied = decisions, applied_keys(self.run)
         sections = {section.slide: section for section in self._sections()}
+        self._block_of = {section.slide: section.block for section in sections.values()}
         objects = sorted(
             self._objects(sections, decisions),
             key=lambda item: (
@@ -158,7 +161,11 @@ class ReviewData:
     def _propagated_outlines(self, target: str) -> dict[tuple[str, str, str], BaseGeometry]:
         """The propagated outlines of a target by (target, source, id)."""
         if target not in self._outlines:
-            path = self.run / "annotations" / "propagated" / f"{file_name(target)}.geojson"
+            name = f"{file_name(target)}.geojson"
+            path = self.run / "annotations" / "propagated" / name
+            kept = PROPAGATED_BLOCK.at(self.run, block=self._block_of.get(target, "")).parent / "propagated" / name
+            if kept.is_file() and any(key[0] == target for key in self._applied):
+                path = kept  # as propagation wrote it, without what decisions made of it
             outlines: dict[tuple[str, str, str], BaseGeometry] = {}
             if path.is_file():
                 shapes = read_shapes(path)
@@ -172,6 +179,18 @@ class ReviewData:
             }
             self._outlines[target] = outlines
         return self._outlines[target]
+
+    def _as_propagated(self, block: str) -> dict[tuple[str, str, str], dict[str, str]]:
+        """The rows of a block before any decision was applied, by (target, source, id); none in older runs."""
+        if block not in self._rows:
+            try:
+                head = load_json(PROPAGATED_BLOCK.at(self.run, block=block))
+                for row in head["rows"]:
+                    text = {name: "" if value is None else str(value) for name, value in row.items()}
+                    self._rows.setdefault(block, {})[(text["target"], text["source"], text["id"])] = text
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                self._rows[block] = {}  # the table of the run is read instead
+        return self._rows.setdefault(block, {})
 
     def source_outline(self, item: ReviewObject) -> BaseGeometry | None:
         """The annotation the object comes from, level-0 pixels of the source."""
@@ -207,12 +226,18 @@ class ReviewData:
     def _objects(
         self, sections: dict[str, ReviewSection], decisions: dict[tuple[str, str, str], Decision]
     ) -> Iterator[ReviewObject]:
-        done = applied_keys(self.run)
+        done = self._applied
         needed = ("target", "source", "id", "class", "status", "reason", "confidence", "round_trip_px")
         for row in read_rows(PROPAGATION.at(self.run), needed):
             place = (row["target"], row["source"], row["id"])
             target, decision = sections.get(row["target"]), decisions.get(place)
             reviewed = decision is not None or place in done
+            joined_into = row["target"], row.get("object_source", ""), row.get("object", "")
+            if decision is None and target is not None and (place in done or joined_into in done):
+                # it was taken back, and is still applied in the table
+                before = self._as_propagated(target.block).get(place)
+                reviewed = reviewed and before is None
+                row = row if before is None else {**row, **before}
             # a dropped shape that was measured reached the target; others were refused before, or joined into one
             dropped = row["status"] == "dropped" and not reviewed and bool(row["round_trip_px"])
             if target is None or not (dropped or reviewed or place in self._propagated_outlines(row["target"])):

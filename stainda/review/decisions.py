@@ -301,9 +301,9 @@ def apply_decisions(run: str | Path, own_shapes: Mapping[str, gpd.GeoDataFrame])
     folder = Path(run) / "annotations"
     columns, rows = read_table(PROPAGATION.inside(folder), (*_KEY, "status", "reason"))
     by_key = {(row["target"], row["source"], row["id"]): row for row in rows}
-    joined: dict[tuple[str, str], list[dict[str, str]]] = {}
+    joined: dict[tuple[str, str, str], list[dict[str, str]]] = {}
     for line in rows:
-        joined.setdefault((line["target"], line.get("object", "")), []).append(line)
+        joined.setdefault((line["target"], _object_source(line), line.get("object", "")), []).append(line)
     by_target: dict[str, list[Decision]] = {}
     for decision in decisions.values():
         by_target.setdefault(decision.target, []).append(decision)
@@ -321,7 +321,7 @@ def apply_decisions(run: str | Path, own_shapes: Mapping[str, gpd.GeoDataFrame])
                 shapes, reason = _applied(judged, shapes, row)
                 changed = changed or not reason
                 if not reason:
-                    _tell_joined(judged, row, joined.get((target, judged.id), []))
+                    _tell_joined(judged, row, joined.get(judged.key, []) + joined.get((target, "", judged.id), []))
             report.append(
                 {
                     "id": judged.id, "class": judged.cls, "block": judged.block, "source": judged.source,
@@ -378,6 +378,14 @@ def _applied(decision: Decision, shapes: gpd.GeoDataFrame, row: dict[str, str]) 
         row["confidence"] = "1.0"
     rest = shapes[~matches]
     return join_shapes([rest, new]) if len(rest) else join_shapes([empty_shapes(), new]), ""
+
+
+def _object_source(row: Mapping[str, str]) -> str:
+    """The section of the shape whose object a row is part of; empty where a table of an earlier version leaves it open.
+
+    Shapes of two sections may have one id. One that is called as its object is taken for the object's own.
+    """
+    return row.get("object_source", row["source"] if row.get("object", "") == row["id"] else "")
 
 
 def _tell_joined(decision: Decision, decided: Mapping[str, str], rows: list[dict[str, str]]) -> None:

@@ -138,7 +138,8 @@ REPAIRS = Table(
     "study",
     columns=(
         *columns("text", slide="name of the slide", annotator="name of the annotator, where a slide has several",
-                 id="of the shape", class_="of the shape", action="`mended` or `dropped`", reason="what was wrong"),
+                 id="of the shape", class_="of the shape", action="`mended`, `dropped` or `kept`",
+                 reason="what was wrong"),
     ),
 )  # fmt: skip
 
@@ -204,6 +205,7 @@ PROPAGATION = Table(
         *columns("number", exists="probability that the object is there, 0 to 1"),
         *columns("text", label="what training sees there: `object`, `ignored` or `nothing`",
                  object="id under which it is written, the same for all outlines of one object",
+                 object_source="the section on which the shape of that id was drawn",
                  outline="how the outline came about"),
         *columns("number", offset="how far away it would match best, widths of the object",
                  typical="log likelihood ratio of looking like its kind; empty with fewer than six objects",

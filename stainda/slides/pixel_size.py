@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
 from stainda.slides.backend import PixelSize
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
 
 # 0.01 µm is far below the diffraction limit; above 10 µm are screen and print resolutions (72, 96, 300, 600, 1200 dpi
 # are 353, 265, 85, 42, 21 µm), which image programs write into any file
@@ -46,8 +50,12 @@ def from_resolution(per_unit_x: float | None, per_unit_y: float | None, unit_um:
     return believable(mpp(per_unit_x), mpp(per_unit_y), origin)
 
 
-def from_ome(text: str | None) -> PixelSize:
-    """From the first OME Pixels element; entities and DTDs in the XML are refused by the parser."""
+def from_ome(text: str | None, size: tuple[int, int], image: int | None = None) -> PixelSize:
+    """From the OME ``Pixels`` element of one picture; entities and DTDs in the XML are refused by the parser.
+
+    Args:
+        size, image: see :func:`ome_pixels`.
+    """
     import defusedxml.ElementTree as ElementTree
 
     if not text:
@@ -56,17 +64,35 @@ def from_ome(text: str | None) -> PixelSize:
         root = ElementTree.fromstring(text)
     except Exception as error:  # a parse error, or one of defusedxml's refusals
         return PixelSize(None, f"the OME-XML cannot be read ({error})")
-    for element in root.iter():
-        if element.tag.rsplit("}", 1)[-1] == "Pixels":
-            sizes = []
-            for axis in "XY":
-                factor = micrometres(element.get(f"PhysicalSize{axis}Unit", "µm"))
-                try:
-                    sizes.append(float(element.get(f"PhysicalSize{axis}", "nan")) * (factor or math.nan))
-                except ValueError:
-                    sizes.append(math.nan)
-            return believable(sizes[0], sizes[1], "the OME-XML")
-    return PixelSize(None, "the OME-XML tells none")
+    pixels = ome_pixels(root, size, image)
+    if pixels is None:
+        return PixelSize(None, "the OME-XML tells none")
+    sizes = []
+    for axis in "XY":
+        factor = micrometres(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+        try:
+            sizes.append(float(pixels.get(f"PhysicalSize{axis}", "nan")) * (factor or math.nan))
+        except ValueError:
+            sizes.append(math.nan)
+    return believable(sizes[0], sizes[1], "the OME-XML")
+
+
+def ome_pixels(root: Element, size: tuple[int, int], image: int | None = None) -> Element | None:
+    """The ``Pixels`` element of one picture of several: a file may hold a slide's overview before its scan.
+
+    Args:
+        size: width and height of the picture, pixels. Where one element alone has it, that is the picture's.
+        image: which of the pictures it is, from 0; ``None``: not known.
+
+    Returns:
+        The element; ``None`` where the file does not say which it is.
+    """
+    every = [element for element in root.iter() if element.tag.rsplit("}", 1)[-1] == "Pixels"]
+    wanted = tuple(map(str, size))
+    fitting = [element for element in every if (element.get("SizeX"), element.get("SizeY")) == wanted]
+    if len(fitting) == 1 or len(every) == 1:
+        return (fitting or every)[0]
+    return every[image] if image is not None and image < len(every) else None
 
 
 def from_aperio(description: str) -> PixelSize:

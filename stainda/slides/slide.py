@@ -170,10 +170,10 @@ class Slide:
     def _resample(self, level: int, start: Array, step: Array, width: int, height: int) -> Array:
         """Output pixels from source coordinates ``start`` of a level, ``step`` source pixels each."""
         stop = start + step * (width, height)
-        if np.allclose(step, 1, atol=1e-6) and np.allclose(start, np.round(start), atol=1e-3):
+        if _near(step, 1, 1e-6) and _near(start, np.round(start), 1e-3):
             left, top = (int(v) for v in np.round(start))
             return self._read_level(level, left, top, width, height)
-        whole = np.allclose(step, np.round(step), atol=1e-6) and np.allclose(start, np.round(start), atol=1e-6)
+        whole = _near(step, np.round(step), 1e-6) and _near(start, np.round(start), 1e-6)
         if whole:
             kind, margin = Image.Resampling.BOX, np.zeros(2, int)
         else:
@@ -188,6 +188,11 @@ class Slide:
         source = self._read_level(level, int(low[0]), int(low[1]), across, down)
         left, top, right, bottom = np.clip([*(start - low), *(stop - low)], 0, [across, down, across, down]).tolist()
         return np.asarray(Image.fromarray(source).resize((width, height), kind, box=(left, top, right, bottom)))
+
+
+def _near(values: Array, wanted: Array | float, pixels: float) -> bool:
+    """Whether values are as wanted, to so many pixels, however large they are."""
+    return bool(np.allclose(values, wanted, rtol=0, atol=pixels))
 
 
 def _level(full: tuple[int, int], size: tuple[int, int]) -> Level:

@@ -13,7 +13,7 @@ import numpy as np
 
 from stainda.errors import SlideError
 from stainda.slides.backend import PixelSize
-from stainda.slides.pixel_size import from_aperio, from_imagej, from_ome, from_resolution
+from stainda.slides.pixel_size import from_aperio, from_imagej, from_ome, from_resolution, ome_pixels
 from stainda.slides.rules import Alpha, Channel, Colour, Pixels, joins_to_rgb, refuse_unless_rgb
 
 if TYPE_CHECKING:
@@ -167,8 +167,13 @@ def _refuse_endless(file: TiffFile) -> None:
 
 
 def _area(series: TiffPageSeries) -> int:
+    width, height = _size(series)
+    return width * height
+
+
+def _size(series: TiffPageSeries) -> tuple[int, int]:
     lengths = _lengths(series)
-    return lengths.get("X", 0) * lengths.get("Y", 0)
+    return lengths.get("X", 0), lengths.get("Y", 0)
 
 
 def _lengths(series: TiffPageSeries) -> dict[str, int]:
@@ -179,14 +184,7 @@ def _pixels(file: TiffFile, series: TiffPageSeries, every: Sequence[Any]) -> Pix
     lengths = _lengths(series)
     stack = tuple((n, _AXES.get(axis, axis)) for axis, n in lengths.items() if axis not in "YXSC" and n > 1)
     by_scanner = file.is_svs or file.is_ndpi or file.is_scn or file.is_bif  # the scanner tells what its pictures are
-    twins = (
-        0
-        if by_scanner
-        else sum(
-            other is not series and (_lengths(other).get("X"), _lengths(other).get("Y")) == (lengths["X"], lengths["Y"])
-            for other in every
-        )
-    )
+    twins = 0 if by_scanner else sum(other is not series and _size(other) == _size(series) for other in every)
     channels = _channels(file, series, lengths["C"]) if lengths.get("C", 1) > 1 else ()
     return _page_pixels(series.keyframe, channels, stack, twins)
 
@@ -227,7 +225,7 @@ def _colour(page: TiffPage) -> tuple[Colour, str]:
 def _channels(file: Any, series: Any, number: int) -> tuple[Channel, ...]:
     channels: list[Channel] = []
     if series.kind == "ome":
-        channels = _ome_channels(file.ome_metadata, [id(series_) for series_ in file.series].index(id(series)))
+        channels = _ome_channels(file, series)
     elif series.kind == "imagej":
         labels = (file.imagej_metadata or {}).get("Labels") or []
         channels = [Channel(str(label)) for label in labels]
@@ -236,14 +234,19 @@ def _channels(file: Any, series: Any, number: int) -> tuple[Channel, ...]:
     return tuple(channels) if len(channels) == number else (Channel(),) * number
 
 
-def _ome_channels(text: str, image: int) -> list[Channel]:
+def _ome_channels(file: Any, series: Any) -> list[Channel]:
     import defusedxml.ElementTree as ElementTree
 
-    root = ElementTree.fromstring(text)
-    pixels = [element for element in root.iter() if element.tag.rsplit("}", 1)[-1] == "Pixels"]
-    if image >= len(pixels):
+    root = ElementTree.fromstring(file.ome_metadata)
+    pixels = ome_pixels(root, _size(series), _ome_image(file, series))
+    if pixels is None:
         return []
-    return [_ome_channel(element) for element in pixels[image] if element.tag.rsplit("}", 1)[-1] == "Channel"]
+    return [_ome_channel(element) for element in pixels if element.tag.rsplit("}", 1)[-1] == "Channel"]
+
+
+def _ome_image(file: Any, series: Any) -> int | None:
+    """Which picture of the OME-XML a series is; ``None`` where tifffile made its series of something else."""
+    return [id(series_) for series_ in file.series].index(id(series)) if series.kind == "ome" else None
 
 
 def _ome_channel(element: Element) -> Channel:
@@ -274,16 +277,17 @@ def _picture(file: Any, series: Any, pixels: Pixels) -> TiffPicture:
         notes.append("its red, green and blue are channels of their own")
     interleaved = first.planarconfig == 1 and len(levels[0]) == 1
     return TiffPicture(
-        file, levels, pixels, _pixel_size(file, first), bool(file.is_ome),
+        file, levels, pixels, _pixel_size(file, series), bool(file.is_ome),
         plain=interleaved and pixels.alpha == "none" and not turned, notes=tuple(notes),
     )  # fmt: skip
 
 
-def _pixel_size(file: TiffFile, page: TiffPage) -> PixelSize:
+def _pixel_size(file: TiffFile, series: Any) -> PixelSize:
+    page = series.keyframe
     x, y = (_ratio(page.tags.get(name)) for name in ("XResolution", "YResolution"))
     pixel_size = PixelSize(None, "")
     if file.is_ome:
-        pixel_size = from_ome(file.ome_metadata)
+        pixel_size = from_ome(file.ome_metadata, _size(series), _ome_image(file, series))
     elif file.is_svs:
         pixel_size = from_aperio(page.description)
     elif file.is_imagej and "\nunit=" in file.pages.first.description:

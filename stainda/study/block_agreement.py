@@ -13,10 +13,12 @@ from stainda.errors import RegistrationError
 
 if TYPE_CHECKING:
     import geopandas as gpd
+    from shapely.geometry.base import BaseGeometry
 
     from stainda.prediction import Predictor
     from stainda.prediction.regions import SlideRegion
     from stainda.registration.results import BlockResult
+    from stainda.registration.transforms import Transform
 
 UNMEASURED_UM = 20.0
 """Error assumed for sections whose registration has no landmark error: that of consecutive sections (Lotz 2023)."""
@@ -69,15 +71,29 @@ def agree_in_blocks(
         except RegistrationError as error:
             reason = error.message
         to_frame, errors, order = {}, {}, {}
+        visible: dict[str, BaseGeometry] = {}
         for section in sections:
             order[section.slide] = float(section.section)
             if placed is not None and section.slide in placed.transforms:
-                to_frame[section.slide] = placed.transforms[section.slide].to_frame
+                transform = placed.transforms[section.slide]
+                to_frame[section.slide] = transform.to_frame
+                if (tissue := shown_tissue(section, transform)) is not None:
+                    visible[section.slide] = tissue
                 errors[section.slide] = error_in_frame(placed, section, sections)
-        agreed = after.on_objects(objects, fainter, to_frame, errors, order)
+        agreed = after.on_objects(objects, fainter, to_frame, errors, order, visible)
         agreement.objects |= agreed.objects
         agreement.rows += [{**row, "block": block, "reason": reason or row["reason"]} for row in agreed.rows]
     return agreement
+
+
+def shown_tissue(section: Section, transform: Transform) -> BaseGeometry | None:
+    """What of the block's frame the tissue of a section shows; ``None`` where its slide cannot be read."""
+    from stainda.registration.coverage import Ground
+    from stainda.registration.sections import Refusal, open_section
+    from stainda.registration.similarity import VIEW_DIM
+
+    image = open_section(section.slide, section.path, section.mpp, 2 * VIEW_DIM)
+    return None if isinstance(image, Refusal) else Ground.of(image).shown(transform)
 
 
 def error_in_frame(placed: BlockResult, section: Section, sections: Sequence[Section]) -> float:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stainda.patches import TrainingData
     from stainda.training import Job
 
-SCORING = 7
+SCORING = 8
 """Raised when scores are computed differently, so that jobs already scored are scored again (not trained again)."""
 
 

@@ -17,6 +17,7 @@ import shapely
 from stainda.annotations import make_shapes
 from stainda.annotations.formats import FORMATS, read_annotations, sniff_format, what_is_lost, write_annotations
 from stainda.annotations.formats.coco import unpack
+from stainda.annotations.formats.frame import PlainFrame
 from stainda.errors import AnnotationError
 
 
@@ -208,6 +209,58 @@ def test_classes_are_renamed_and_unknown_formats_answered(tmp_path):
         write_annotations(make_shapes([STAIRS], "a"), tmp_path / "b.xml")
     with pytest.raises(AnnotationError, match=r"slide's size is needed.*--slide"):
         write_annotations(make_shapes([STAIRS], "a"), tmp_path / "b.csv", "rle")
+
+
+@pytest.mark.parametrize(("corner", "kind"), [("Vertex", "0"), ("V", "Polygon")], ids=["ImageScope", "HALO"])
+def test_freehand_regions_that_cross_themselves_have_holes(corner, kind, tmp_path):
+    """A pen overshoots its start when it closes the ring; the hole reaches beyond the region or crosses itself too."""
+    turn = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        outlines = []
+        for x, radius in ((500, 300), (rng.uniform(600, 760), 80)):
+            points = np.c_[x + radius * np.cos(turn), 500 + radius * np.sin(turn)]
+            outlines.append(np.concatenate([points, points[:4] + rng.normal(0, 4, (4, 2))]).round(1))
+        regions = "".join(
+            f'<Region Id="{k + 1}" Type="{kind}" NegativeROA="{k}"><Vertices>'
+            + "".join(f'<{corner} X="{x}" Y="{y}"/>' for x, y in points) + "</Vertices></Region>"
+            for k, points in enumerate(outlines)
+        )  # fmt: skip
+        text = f'<Annotations><Annotation Name="g"><Regions>{regions}</Regions></Annotation></Annotations>'
+        (tmp_path / "a.xml").write_text(text)
+        problems = []
+        (found,) = read_annotations(tmp_path / "a.xml", problems=problems).geometry
+        region, hole = (shapely.make_valid(shapely.Polygon(points)).buffer(0) for points in outlines)
+        assert shapely.area(found ^ (region - hole)) < 1e-6 * region.area and found.is_valid
+        crossing = not shapely.Polygon(outlines[0]).is_valid
+        assert [row["action"] for row in problems] == ["mended"] * crossing
+
+
+def test_imagej_composites_of_rings_that_cross_themselves_are_read(tmp_path):
+    pytest.importorskip("roifile")
+    from stainda.annotations.formats.imagej import _region
+
+    bow = shapely.Polygon([(0, 0), (100, 100), (100, 0), (0, 100)])
+    (tmp_path / "a.roi").write_bytes(_region(shapely.MultiPolygon([bow, shapely.box(60, 45, 80, 55)])).tobytes())
+    (found,) = read_annotations(tmp_path / "a.roi").geometry
+    assert found.area == pytest.approx(5000 - 200), "the box lies within the bow and is cut out"
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [("12784.tif", 0), ("127.tif", 1), ("s1_62.ome.tif", 2), ("62-b.tif", 2), ("1278.tif", None), ("162.tif", None)],
+)
+def test_run_lengths_are_those_of_the_slide_and_of_no_other(name, left, tmp_path):
+    """The table's rows lie in columns 0, 1 and 2 of a slide of 10 x 10."""
+    (tmp_path / "a.csv").write_text("id,encoding\n12784,1 5\n127,11 5\n62,21 5\n")
+    slide, problems = PlainFrame((10, 10), Path(name)), []
+    if left is None:
+        with pytest.raises(AnnotationError, match="0 rows are of this slide"):
+            read_annotations(tmp_path / "a.csv", "rle", slide)
+        return
+    shapes = read_annotations(tmp_path / "a.csv", "rle", slide, problems=problems)
+    assert shapes.total_bounds.tolist() == [left, 0, left + 1, 5]
+    assert [row["id"] for row in problems] == (["62"] if left == 2 else [])
 
 
 def test_cytomine_counts_upwards(tmp_path):

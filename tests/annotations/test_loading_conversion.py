@@ -8,7 +8,9 @@ import pytest
 import shapely
 
 from stainda.annotations import (
+    Rules,
     convert_annotations,
+    fuse_files,
     inspect_annotations,
     load_shapes,
     make_shapes,
@@ -48,6 +50,39 @@ def test_what_is_wrong_in_any_format_is_mended_and_told(tmp_path):
     reasons = " ".join(row["reason"] for row in report)
     assert all(word in reasons for word in ("same shape", "self-intersection", "clipped", "outside"))
     assert found.total_bounds[2] == 400
+
+
+CLICKS = [(20, 20), (20, 100), (100, 20), (100, 100)]
+
+
+def test_a_set_of_points_is_as_many_points(tmp_path):
+    points = shapely.MultiPoint([*CLICKS, (900, 20)])
+    properties = {"measurements": {"a": 1}}
+    shapes = make_shapes([points, GLOMERULUS], ["macrophage", "g"], id=["set", "area"], properties=[properties, {}])
+    found, report = load_shapes(write_geojson(shapes, tmp_path / "a.geojson"), SIZE)
+    assert [(shape.x, shape.y) for shape in found.geometry[:4]] == CLICKS and len(found) == 5
+    assert found["class"].tolist() == ["macrophage"] * 4 + ["g"] and found["id"].is_unique
+    assert all(entry["measurements"] == {"a": 1} for entry in found["properties"][:4])
+    assert [(row["action"], row["reason"]) for row in report] == [
+        ("mended", "set of 5 points split"),
+        ("dropped", "outside the slide"),
+    ]
+    again, _ = load_shapes(tmp_path / "a.geojson", SIZE)
+    assert again["id"].tolist() == found["id"].tolist()
+
+
+def test_sets_of_points_are_fused_point_by_point(tmp_path):
+    files = []
+    for name, moved in (("a", 0), ("b", 2)):
+        points = shapely.MultiPoint([(x + moved, y) for x, y in CLICKS])
+        files.append(write_geojson(make_shapes([points], "macrophage"), tmp_path / f"{name}.geojson"))
+    fusion, changes = fuse_files(files, SLIDE, Rules(point_radius=5))
+    assert sorted((round(disc.x), round(disc.y)) for disc in fusion.shapes.centroid) == [(x + 1, y) for x, y in CLICKS]
+    assert [row["reason"] for row in changes] == ["set of 4 points split"] * 2
+    far = shapely.MultiPoint([(9000, 1), (9000, 2)])
+    strange = write_geojson(make_shapes([far], "macrophage"), tmp_path / "c.geojson")
+    with pytest.raises(AnnotationError, match="all of its 2 shapes lie outside"):
+        fuse_files([*files, strange], SLIDE, Rules(point_radius=5))
 
 
 def test_files_that_cannot_be_placed_say_what_to_do(tmp_path):

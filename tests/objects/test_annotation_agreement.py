@@ -1,5 +1,7 @@
 """Propagated shapes against a target's own: one to one, by overlap or by distance."""
 
+import time
+
 import numpy as np
 import pytest
 from shapely import Point, Polygon, box
@@ -35,6 +37,26 @@ def test_areas_that_only_touch_and_broken_outlines():
     assert matched(compare("t", table([box(0, 0, 10, 10)], "x"), table([box(10, 0, 20, 10)], "a"))) == {}
     rows = compare("t", table([box(0, 0, 10, 10)], "x"), table([bow], "a"))
     assert matched(rows) == {"x": "a"} and rows[0]["dice"] == pytest.approx(0.6667)
+
+
+def test_points_far_apart_are_not_one():
+    assert matched(compare("t", table([Point(0, 0)], "x"), table([Point(1e5, 1e5)], "a"))) == {}
+    assert matched(compare("t", table([Point(0, 0)], "x"), table([Point(20, 20)], "a"))) == {"x": "a"}
+    first, own = [Point(0, 0), Point(100, 0)], [Point(3, 0), Point(900, 0)]
+    rows = compare("t", table(first, "xy"), table(own, "ab"))
+    assert matched(rows) == {"x": "a"} and rows[0]["centroid_distance_px"] == 3
+    assert [row["found"] for row in rows] == ["both", "propagated only", "own only"]
+
+
+def test_thousands_of_points_are_matched_in_seconds():
+    """On a grid of 10 pixels, each moved by less than 2: every point finds its own."""
+    grid = np.stack(np.meshgrid(np.arange(100), np.arange(80)), -1).reshape(-1, 2) * 10.0
+    moved = grid + np.random.default_rng(0).uniform(-1.4, 1.4, grid.shape)
+    names = [str(k) for k in range(len(grid))]
+    begun = time.process_time()
+    rows = compare("t", table([Point(xy) for xy in moved], names), table([Point(xy) for xy in grid], names))
+    assert matched(rows) == dict(zip(names, names, strict=True))
+    assert time.process_time() - begun < 30
 
 
 def test_points_are_matched_as_many_as_can_be_by_the_smallest_sum_of_distances():

@@ -133,6 +133,23 @@ def test_a_section_bears_no_witness_for_what_it_does_not_show():
     assert found["a"]["score"][2] == pytest.approx(0.7), "neither supported nor doubted"
 
 
+def test_what_has_no_place_is_nobody_elses_and_nobody_witnesses_for_it():
+    def left_half(points):
+        return np.where(points[:, :1] < 400, points, np.nan)
+
+    shapes = {name: section(CENTRES + shift, score=score) for name, shift, score in (("a", 0, 0.3), ("b", 3000, 0.9))}
+    shapes["c"] = section(CENTRES, score=0.6)
+    to_frame = {"a": left_half, "b": left_half, "c": same}  # nothing of b has a place
+    found = mutual_comparison(shapes, to_frame)
+    assert found["a"]["support"].tolist() == [1, 0, 1, 0] and found["a"]["witnesses"].tolist() == [2, 0, 2, 0]
+    assert found["a"]["score"][[1, 3]].tolist() == pytest.approx([0.3, 0.3]), "as it was"
+    assert found["b"]["witnesses"].tolist() == [0] * 4 and found["b"]["score"].tolist() == pytest.approx([0.9] * 4)
+    everything = [identity for table in found.values() for identity in table["identity"]]
+    assert len(set(everything)) == len(everything) - 2
+    rows = {row["identity"]: row for row in identity_table(found, to_frame)}
+    assert rows[found["b"]["identity"][0]]["found_in"] == "b" and np.isnan(rows[found["b"]["identity"][0]]["x"])
+
+
 def test_numbers_of_the_cut_count_not_places_in_the_list():
     shapes = {"late": section(CENTRES), "early": section(CENTRES), "far": section(CENTRES)}
     found = mutual_comparison(shapes, maps(shapes), order={"early": 1, "late": 2, "far": 9})

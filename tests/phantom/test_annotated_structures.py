@@ -92,6 +92,31 @@ def test_regions_in_any_order_make_one_map():
     np.testing.assert_array_equal(whole.kinds, kinds[::2, ::2])
 
 
+@pytest.mark.parametrize("mpp", [0.25, 0.5, 1.0])
+def test_outlines_lie_where_a_structure_was_drawn(mpp):
+    """A disc about a point of a slide: whatever the step, the centroid of its outline is that point."""
+    down, right = np.indices((400, 400)) + 0.5
+    disc = np.where(np.hypot(right - 210, down - 180) < 100, TUBULE, 0).astype(np.uint8)
+    drawn = StructureMap.of(400, mpp)
+    for top in range(0, 400, 100):
+        drawn.put(0, top, disc[top : top + 100])
+    (outline,) = drawn.outlines(TUBULE)
+    assert (outline.centroid.x, outline.centroid.y) == pytest.approx((210, 180), abs=0.3)
+    assert outline.area == pytest.approx(np.pi * 100**2, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({}, False), ({"mpp": 0.5}, True), ({"mpp": 0.5, "annotated": ("sclerosis",)}, False)],
+)
+def test_only_cohorts_whose_outlines_changed_have_another_mark(changes, named, tmp_path):
+    from stainda.phantom.cohort import _claim
+
+    config = CONFIG.model_copy(update=changes)
+    _claim(config, tmp_path, plan_sections(config))
+    assert ("structures" in json.loads((tmp_path / "phantom.json").read_text())) == named
+
+
 def test_sclerotic_glomeruli_are_a_class_where_asked(section, tmp_path):
     names = Counter(feature["properties"]["classification"]["name"] for feature in glomerulus_features(section))
     marked = Counter(feature["properties"]["measurements"]["sclerotic"] for feature in glomerulus_features(section))

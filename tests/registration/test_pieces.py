@@ -256,6 +256,64 @@ def test_annotations_are_propagated_with_their_piece_and_those_without_a_place_a
     assert row["status"] == "dropped" and row["reason"] == "lies between two tissue pieces in moving"
 
 
+def in_pieces(area, corners, steps) -> shapely.Geometry:
+    """The parts of an area within the pieces (10 pixels wider), each moved by its step."""
+    parts = []
+    for (x, y), (dx, dy) in zip(corners, steps, strict=True):
+        part = area & shapely.box(x - 10, y - 10, x + SIDE + 10, y + SIDE + 10)
+        parts.append(shapely.transform(part, lambda xy, d=(dx, dy): xy + d))
+    return shapely.union_all(parts)
+
+
+@pytest.fixture
+def around() -> shapely.Geometry:
+    """A region of the section, drawn with many points around all three pieces."""
+    boxes = [shapely.box(x + 1, y + 1, x + SIDE - 1, y + SIDE - 1) for x, y in MOVED]
+    return shapely.convex_hull(shapely.union_all(boxes)).segmentize(20)
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_an_area_over_several_pieces_is_moved_piece_by_piece(back, around) -> None:
+    moves = [step(k) for k in range(3)]
+    expected = in_pieces(around, MOVED, moves)
+    one = known()
+    if back:  # the map from the reference to the section, of an area of the reference
+        around = shapely.convex_hull(expected)
+        expected = in_pieces(around, PLACES, [-move for move in moves])
+        one = one.inverse
+    inside = shapely.box(*(np.array(MOVED[1]) + 50), *(np.array(MOVED[1]) + 60))
+    shapes = make_shapes([around, shapely.LineString(around.exterior), shapely.box(265, 200, 275, 230), inside], "g")
+    moved = one.shapes(shapes)
+    assert shapely.area(moved.geometry[0] ^ expected) < 1e-6 * expected.area
+    assert moved.geometry[1].is_empty, "a line has no area to be cut"
+    assert moved.geometry[3].equals(shapely.transform(inside, lambda xy: one.to_frame(xy)))
+    assert moved.attrs["cut"] == 1 and moved.attrs["nowhere"] == 2
+
+
+@pytest.mark.parametrize(("cls", "status"), [("tumour", "kept"), ("Ignore*", "kept"), ("tumour", "dropped")])
+def test_a_region_around_all_pieces_is_no_background(cls, status, around, tmp_path) -> None:
+    from stainda.annotations import PixelGrid, rasterise
+    from stainda.registration.training_shapes import training_shapes
+
+    moving, fixed = pair()
+    registration, sections = registered_block(tmp_path, known(), (fixed.pixels, moving.pixels))
+    limits = {"min_tissue": 0.95 if status == "dropped" else 0.1, "min_confidence": 0.1}
+    config = PLAIN.model_copy(update=limits)
+    shapes = make_shapes([around], cls, id=["r"])
+    propagate(Cohort(tuple(sections)), {"moving": shapes}, registration, config, ["moving"], tmp_path)
+    row = pd.read_csv(tmp_path / "annotations/propagation.csv").iloc[0]
+    assert row["status"] == status
+    assert row["label"] == ("object" if (cls, status) == ("tumour", "kept") else "ignored")
+    assert row["area_ratio"] == pytest.approx(1, abs=0.01), "of what has a place"
+    for_training = training_shapes(tmp_path, ["fixed"], 0.1)["fixed"]
+    ignored = for_training[for_training["class"] == "Ignore*"]
+    labels = rasterise(for_training, ["tumour"], PixelGrid(0, 0, *SIZE, 1), ignored)
+    wanted = 1 if row["label"] == "object" else 255
+    assert (labels[fixed.tissue] == wanted).mean() > 0.98
+    if wanted == 1:
+        assert "of it lies in pieces of tissue" in row["reason"] and row["confidence"] > 0.3
+
+
 def test_the_commands_leave_out_what_has_no_place_and_say_so(tmp_path) -> None:
     from stainda.cli.transforms import app
 

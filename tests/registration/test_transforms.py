@@ -14,6 +14,7 @@ from scipy import ndimage
 from stainda.errors import RegistrationError
 from stainda.registration import Transform, map_points, map_shapes
 from stainda.registration.fields import extend, invert, jacobian
+from stainda.registration.moved_shapes import move_shapes
 from stainda.registration.transforms import Between, from_backward
 
 SIZE, FRAME = (1200, 800), (1100, 900)
@@ -111,6 +112,23 @@ def test_every_kind_of_shape_is_warped_and_everything_else_kept() -> None:
         expected = map_points(shapely.get_coordinates(before), source, target)
         np.testing.assert_allclose(shapely.get_coordinates(after), expected)
     assert moved.attrs["z_dropped"] == 1 and not shapely.has_z(moved.geometry.iloc[5])
+
+
+def test_the_nucleus_of_a_cell_moves_with_it() -> None:
+    cell, nucleus = shapely.Point(400, 400).buffer(10), shapely.Point(402, 401).buffer(4)
+    without = {"type": "Polygon", "coordinates": "none"}
+    drawn = {"nucleusGeometry": json.loads(shapely.to_geojson(nucleus)), "k": 1}
+    nested = [drawn, {"k": 2}, {"nucleusGeometry": without}]
+    shapes = gpd.GeoDataFrame({"properties": nested}, geometry=[cell] * 3)
+    source, target = bent("a", 1), bent("b", 2)
+    first, second, third = map_shapes(shapes, source, target)["properties"]
+    found = shapely.get_coordinates(shapely.geometry.shape(first["nucleusGeometry"]))
+    np.testing.assert_allclose(found, map_points(shapely.get_coordinates(nucleus), source, target))
+    assert first["k"] == 1 and second == {"k": 2} and third == {}
+    assert shapes["properties"][0] == nested[0], "what was given is not changed"
+    near = move_shapes(shapes.iloc[:1], lambda xy: np.where(np.hypot(*(xy - 402).T)[:, None] < 7, np.nan, xy))
+    (gone,) = near["properties"]
+    assert gone == {"k": 1}, "it has no place"
 
 
 def test_an_outline_that_folds_over_is_repaired() -> None:

@@ -160,6 +160,28 @@ def test_shapes_of_other_sections_that_were_joined_into_an_object_share_its_fate
         assert row["reason"] == f"joined with {made.id}; rejected by Dr A on 2026-01-02"
 
 
+@pytest.mark.parametrize("earlier", [False, True], ids=["this version", "without object_source"])
+def test_an_object_of_another_section_that_has_the_same_id_keeps_its_own_fate(run, earlier):
+    target = training_target(run)
+    made = decide(run, target, 0, "reject")
+    lines = rows_of(run)
+    first = next(row for row in lines if row["target"] == target and row["id"] == made.id)
+    assert first["object_source"] == made.source
+    namesake = {**first, "source": "another", "object_source": "another"}
+    joined = {**first, "id": "mine", "source": "third"}
+    others = {**first, "id": "theirs", "source": "third", "object_source": "another"}
+    columns = [name for name in first if not (earlier and name == "object_source")]
+    table = [{name: row[name] for name in columns} for row in (*lines, namesake, joined, others)]
+    write_csv(run / "annotations" / "propagation.csv", table, columns)
+    write_decisions(run, [made])
+    apply_decisions(run, own(run))
+    after = {(row["source"], row["id"]): row["status"] for row in rows_of(run) if row["target"] == target}
+    assert after[(made.source, made.id)] == after[("third", "mine")] == "dropped"
+    assert after[("another", made.id)] == first["status"]
+    if not earlier:
+        assert after[("third", "theirs")] == first["status"]
+
+
 @pytest.mark.parametrize("stale", [False, True])
 def test_an_accepted_object_is_trained_on_though_it_was_ignored_for_doubt(run, stale):
     target = training_target(run)
@@ -211,6 +233,23 @@ def test_a_rejection_does_not_follow_an_outline_that_a_new_registration_propagat
     write_decisions(run, [decide(run, target, 0, "reject", elsewhere)])
     report = apply_decisions(run, own(run))
     assert report[0]["status"] == "stale" and "another place" in report[0]["reason"]
+
+
+@pytest.mark.parametrize("kind", ["accept", "reject", "redraw"])
+def test_what_was_decided_and_taken_back_shows_as_it_was_propagated(run, kind):
+    """The run has applied the decision; the reviewer takes it back before the next one."""
+    target = training_target(run)
+    before = {item.place: (item, ReviewData(run).outline(item)) for item in ReviewData(run).objects.values()}
+    made = decide(run, target, 0, kind, geometry=shapely.box(5, 5, 30, 30) if kind == "redraw" else None)
+    write_decisions(run, [made])
+    apply_decisions(run, own(run))
+    changed = next(row for row in rows_of(run) if (row["target"], row["source"], row["id"]) == made.key)
+    assert "Dr A" in changed["reason"]
+    write_decisions(run, [])
+    data = ReviewData(run)
+    assert {item.place: item for item in data.objects.values()} == {place: item for place, (item, _) in before.items()}
+    for item in data.objects.values():
+        assert data.outline(item).equals(before[item.place][1])
 
 
 def test_a_hash_of_a_shape_knows_moves_but_not_where_its_ring_begins():

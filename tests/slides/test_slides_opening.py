@@ -12,6 +12,7 @@ from PIL import Image, ImageFile
 
 from stainda.errors import SlideError
 from stainda.slides import open_slide
+from stainda.slides.tiff_structure import _pixel_size
 
 GREY = np.full((40, 60), 120, np.uint8)
 RGB = np.dstack([GREY, GREY + 20, GREY + 40])
@@ -195,6 +196,21 @@ def test_only_a_credible_pixel_size_is_believed(content, expected, tmp_path):
         assert slide.mpp == (None if expected is None else pytest.approx(expected, rel=1e-3))
     with open_slide(path, mpp=0.37) as slide:
         assert slide.mpp == 0.37
+
+
+@pytest.mark.parametrize("twins", [False, True])
+def test_the_pixel_size_is_that_of_the_picture_that_is_read(twins, tmp_path):
+    """An overview of 8 µm lies before the scan; with twins, a picture of the scan's size too (both have 0.5 µm)."""
+    scan = np.tile(RGB, (4, 4, 1))
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        for picture, size in [(RGB, 8.0), (scan, 0.5), *[(scan, 0.5)] * twins]:
+            writer.write(picture, photometric="rgb", metadata={**ome(size, "µm")["metadata"], "axes": "YXS"})
+    with tifffile.TiffFile(tmp_path / "a.ome.tif") as file:
+        series = max(file.series, key=lambda series: series.size)
+        assert _pixel_size(file, series).mpp == 0.5
+    if not twins:  # which of two pictures is the slide nobody knows: they are refused
+        with open_slide(tmp_path / "a.ome.tif") as slide:
+            assert slide.size == scan.shape[1::-1] and slide.mpp == 0.5
 
 
 def test_what_needs_micrometres_says_why_and_what_to_do(tmp_path):

@@ -14,8 +14,25 @@ from PIL import Image
 
 from stainda.errors import SlideError
 from stainda.slides import open_slide
+from stainda.slides.backend import PixelSize
+from stainda.slides.slide import Slide
+from stainda.slides.with_pillow import ArrayBackend
 
 WIDTH, HEIGHT = 336, 248
+
+
+@pytest.mark.parametrize("downsample", [1.0, 2.0])
+def test_fractions_of_a_pixel_count_far_from_the_corner_too(downsample):
+    """A row of a ramp that repeats every 200 pixels: 60,000 pixels further to the right it looks the same."""
+    ramp = np.tile((np.arange(120_000) % 200).astype(np.uint8)[None, :, None], (4, 1, 3))
+    slide = Slide("ramp.png", ArrayBackend(ramp, PixelSize(None, "")))
+    near, far = (slide.read_scaled(x, 0, 6, 2, downsample) for x in (100.4, 60_100.4))
+    assert np.array_equal(near, far)
+    expected = 100.4 + downsample * np.arange(6) + (downsample - 1) / 2
+    assert np.abs(near[0, :, 0] - expected).max() <= 0.6, "rounded to whole grey values"
+    alternating = np.tile((200 * (np.arange(120_000) % 2)).astype(np.uint8)[None, :, None], (4, 1, 3))
+    slide = Slide("stripes.png", ArrayBackend(alternating, PixelSize(None, "")))
+    assert (slide.read_scaled(60_000.5, 0, 6, 2, 1.0) == 100).all()
 
 
 @pytest.fixture(scope="module")

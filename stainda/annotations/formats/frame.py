@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from stainda.annotations.overlay import only_areas
 from stainda.errors import AnnotationError
 
 if TYPE_CHECKING:
@@ -76,6 +77,15 @@ def polygon(points: list[tuple[float, float]], path: Path, what: str) -> BaseGeo
     if len(points) < 3:
         raise AnnotationError(f"{what} has {len(points)} points, where 3 are needed", file=path, remedy="Delete it")
     return shapely.Polygon(points)
+
+
+def valid_area(geometry: BaseGeometry) -> tuple[BaseGeometry, str]:
+    """The area within an outline, which may cross itself (a pen that overshoots its start does), as GEOS can work with
+    it; and what was wrong, as a repair says it, empty where nothing was."""
+    if geometry.is_valid:
+        return geometry, ""
+    reason = shapely.is_valid_reason(geometry).split("[")[0].lower()
+    return only_areas(shapely.make_valid(geometry)), f"invalid ({reason})"
 
 
 def simple_parts(shapes: gpd.GeoDataFrame) -> list[tuple[dict[str, Any], BaseGeometry]]:

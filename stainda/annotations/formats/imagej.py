@@ -19,7 +19,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.formats.frame import Problems, SlideFrame, ellipse, polygon, telling
+from stainda.annotations.formats.frame import Problems, SlideFrame, ellipse, polygon, telling, valid_area
 from stainda.annotations.guarded import MAX_BYTES, check_file, read_bytes
 from stainda.annotations.records import ShapeRecords, make_records
 from stainda.errors import AnnotationError, MissingDependencyError
@@ -111,7 +111,10 @@ def _geometry(region: Any, roifile: Any, path: Path, entry: str) -> BaseGeometry
     if region.subtype in (roifile.ROI_SUBTYPE.TEXT, roifile.ROI_SUBTYPE.IMAGE):
         raise AnnotationError(f"{what} is a text or picture, not a shape", file=path, remedy="Delete it in ImageJ")
     if kind == types.RECT and region.composite:
-        rings = [polygon(ring.tolist(), path, what) for ring in region.coordinates(multi=True) if len(ring) > 2]
+        coordinates = [ring for ring in region.coordinates(multi=True) if len(ring) > 2]
+        if not all(np.isfinite(ring).all() for ring in coordinates):
+            raise ValueError("corners are no numbers")
+        rings = [valid_area(polygon(ring.tolist(), path, what))[0] for ring in coordinates]
         if not rings:
             raise AnnotationError(f"{what} is empty", file=path, remedy="Delete it in ImageJ")
         return functools.reduce(shapely.symmetric_difference, rings)

@@ -6,6 +6,7 @@ A region with ``NegativeROA="1"`` is a hole in the regions of its layer that con
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,18 @@ from xml.etree import ElementTree  # for writing; reading is hardened
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.formats.frame import Problems, SlideFrame, ellipse, number, polygon, simple_parts, telling
+from stainda.annotations.formats.frame import (
+    Problems,
+    SlideFrame,
+    ellipse,
+    number,
+    polygon,
+    simple_parts,
+    telling,
+    valid_area,
+)
 from stainda.annotations.guarded import read_xml
+from stainda.annotations.overlay import only_areas
 from stainda.annotations.records import ShapeRecords, make_records
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
@@ -57,29 +68,44 @@ def _read(path: Path, slide: SlideFrame | None = None, problems: Problems = None
     names: list[str] = []
     for layer in read_xml(path).iter("Annotation"):
         cls = layer.get("Name") or next((a.get("Name", "") for a in layer.iter("Attribute") if a.get("Name")), "")
-        positive: list[tuple[BaseGeometry, str]] = []
+        positive: list[tuple[BaseGeometry, str, str]] = []
         negative: list[BaseGeometry] = []
         for region in layer.iter("Region"):
-            with telling(problems, region.get("Id", ""), cls):
+            identity = region.get("Id", "")
+            with telling(problems, identity, cls):
                 geometry = _geometry(region, path, dialect)
                 if region.get("NegativeROA", "0").lower() in ("1", "true"):
                     negative.append(geometry)
                 else:
-                    positive.append((geometry, region.get(dialect.comment, "")))
-        for geometry, name in positive:
-            for hole in negative:
-                if geometry.geom_type == "Polygon" and geometry.contains(hole.representative_point()):
-                    geometry = _with_hole(geometry, hole)
-            geometries.append(geometry)
-            classes.append(cls)
-            names.append(name)
+                    positive.append((geometry, region.get(dialect.comment, ""), identity))
+        holes = [area for area, _ in map(valid_area, negative) if area.area > 0]
+        for geometry, name, identity in positive:
+            with telling(problems, identity, cls):
+                area = _with_holes(geometry, holes, path, identity)
+                if problems is not None and area is not geometry and (reason := valid_area(geometry)[1]):
+                    problems.append({"id": identity, "class": cls, "action": "mended", "reason": reason})
+                geometries.append(area)
+                classes.append(cls)
+                names.append(name)
     return make_records(geometries, classes, name=names)
 
 
-def _with_hole(polygon_: BaseGeometry, hole: BaseGeometry) -> BaseGeometry:
-    if polygon_.contains(hole):
-        return shapely.Polygon(polygon_.exterior, [*polygon_.interiors, hole.exterior])
-    return polygon_.difference(hole)
+def _with_holes(geometry: BaseGeometry, holes: Sequence[BaseGeometry], path: Path, identity: str) -> BaseGeometry:
+    """A region without the holes that it contains. One that crosses itself stays as it is where it has none: it is
+    repaired, and listed, with all others."""
+    area, _ = valid_area(geometry)
+    if area.area <= 0:
+        return geometry
+    inside = [hole for hole in holes if area.contains(hole.representative_point())]
+    for hole in inside:
+        if area.geom_type == hole.geom_type == "Polygon" and area.contains(hole) and not hole.interiors:
+            area = shapely.Polygon(area.exterior, [*area.interiors, hole.exterior])
+        else:
+            area = only_areas(shapely.difference(area, hole))
+        area, _ = valid_area(area)  # a hole that touches the border
+    if inside and area.area <= 0:
+        raise AnnotationError(f"region {identity!r} is all hole", file=path, remedy="Delete it")
+    return area if inside else geometry
 
 
 def _geometry(region: Element, path: Path, dialect: _Dialect) -> BaseGeometry:

@@ -6,6 +6,7 @@ object is outlined in its own bounding box.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,17 +40,27 @@ def looks_like(path: Path, head: str) -> bool:
 
 
 def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> ShapeRecords:
-    """Separate objects of the row whose id is in the slide's file name, or of the only row."""
+    """Separate objects of the row whose id is the slide's file name, or words of it, or of the only row."""
     width, height = require_size(slide, path, _WHY)
     header, *rows = read_csv(path)
     if len(header) != 2 or not looks_like(path, ",".join(header)) or any(len(row) > 2 for row in rows):
         raise AnnotationError("not a table of id and run lengths", file=path, row=1)
     if len(rows) > 1:
-        name = stem(getattr(slide, "path", ""))
-        rows = [row for row in rows if row[0] == name or (row[0] and row[0] in name)]
+        rows = _of_slide(rows, stem(getattr(slide, "path", "")), problems)
     if len(rows) != 1:
         raise AnnotationError(f"{len(rows)} rows are of this slide", file=path, remedy="Keep the row of this slide")
     return make_records(decode(rows[0][1] if len(rows[0]) > 1 else "", width, height, path), "")
+
+
+def _of_slide(rows: list[list[str]], name: str, problems: Problems) -> list[list[str]]:
+    """The rows of a slide: of its name, else those whose id stands in it as a word, with a note."""
+    if exact := [row for row in rows if row[0] == name]:
+        return exact
+    within = [row for row in rows if row[0] and re.search(rf"(?<![^\W_]){re.escape(row[0])}(?![^\W_])", name)]
+    if len(within) == 1 and problems is not None:
+        reason = f"no row is called {name!r}: the row {within[0][0]!r} was taken, which is a part of that name"
+        problems.append({"id": within[0][0], "class": "", "action": "kept", "reason": reason})
+    return within
 
 
 def decode(text: str, width: int, height: int, path: Path) -> list[BaseGeometry]:
