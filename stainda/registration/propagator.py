@@ -128,9 +128,12 @@ class Propagator:
         objects = [self._join(propagated, target, members) for members in tracks.values()]
         if self.config.between in ("majority", "staple") and len(propagated) > 1:
             drawn = [from_source.warped.iloc[rows] for from_source, rows in zip(propagated, usable, strict=True)]
-            objects = voted(
-                drawn, [from_source.section.slide for from_source in propagated], objects, self.config.between
-            )
+            slides, seen = [row.section.slide for row in propagated], [row.seen for row in propagated]
+            after = voted(drawn, slides, seen, objects, self.config.between)
+            objects = [
+                one if one.geometry is before.geometry else self._measured_anew(propagated, target, one)
+                for before, one in zip(objects, after, strict=True)
+            ]
         return self._with_probabilities(propagated, target, objects)
 
     # -- one source -------------------------------------------------------------------------------------------------
@@ -245,6 +248,19 @@ class Propagator:
         inside = _clipped(geometry, self.ground(target).tissue)
         cls = str(propagated[members[0][0]].shapes["class"].iloc[members[0][1]])
         return PropagatedObject(cls, tuple(members), inside, how, lacking, dissent, clipped=inside is not geometry)
+
+    def _measured_anew(
+        self, propagated: Sequence[PropagatedShapes], target: Section, target_object: PropagatedObject
+    ) -> PropagatedObject:
+        """An object of another outline: how far its members differ from it, and what of it lies on tissue."""
+        outlines = [propagated[source].warped.geometry.iloc[row] for source, row in target_object.members]
+        inside = _clipped(target_object.geometry, self.ground(target).tissue)
+        return replace(
+            target_object,
+            geometry=inside,
+            clipped=inside is not target_object.geometry,
+            dissent=tuple(1 - _dice(outline, target_object.geometry) for outline in outlines),
+        )
 
     @staticmethod
     def _shows(from_source: PropagatedShapes, geometry: BaseGeometry) -> bool:
