@@ -131,8 +131,8 @@ class Propagator:
             slides, seen = [row.section.slide for row in propagated], [row.seen for row in propagated]
             after = voted(drawn, slides, seen, objects, self.config.between)
             objects = [
-                one if one.geometry is before.geometry else self._measured_anew(propagated, target, one)
-                for before, one in zip(objects, after, strict=True)
+                winner if winner.geometry is before.geometry else self._measured_anew(propagated, target, winner)
+                for before, winner in zip(objects, after, strict=True)
             ]
         return self._with_probabilities(propagated, target, objects)
 
