@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
@@ -60,7 +59,7 @@ def make_cohort(config: PhantomConfig, out: str | Path, progress: Progress = SIL
     """
     out = Path(out)
     plans = plan_sections(config)
-    _claim(config, out, plans)
+    _claim(config, out)
     todo = [plan for plan in plans if not _finished(plan, out)]
     with progress.task("Making sections", total=len(plans)) as task:
         task.advance(len(plans) - len(todo), earlier=True)
@@ -99,11 +98,12 @@ def _finished(plan: SectionPlan, out: Path) -> bool:
     return (out / "truth" / f"{name}.npz").is_file() and (out / "slides" / f"{name}.tif").is_file()
 
 
-def _claim(config: PhantomConfig, out: Path, plans: Sequence[SectionPlan]) -> None:
+def _claim(config: PhantomConfig, out: Path) -> None:
     """Write down what the folder holds, or refuse to mix two cohorts in it."""
     given = config.model_dump(mode="json")
     settings = {"version": VERSION, **{name: value for name, value in given.items() if value or name not in LATER}}
-    if any({"tubules", "vessels"} & {*plan.annotated} and StructureMap.step_of(plan.centre.mpp) > 1 for plan in plans):
+    drawn = {"tubules", "vessels"} & {*config.annotated}
+    if drawn and any(StructureMap.step_of(plan.centre.mpp) > 1 for plan in plan_sections(config)):
         settings["structures"] = OUTLINES
     mark = out / "phantom.json"
     if mark.is_file() and stable_hash(_read_json(mark)) != stable_hash(settings):

@@ -112,8 +112,7 @@ def test_outlines_lie_where_a_structure_was_drawn(mpp):
 def test_only_cohorts_whose_outlines_changed_have_another_mark(changes, named, tmp_path):
     from stainda.phantom.cohort import _claim
 
-    config = CONFIG.model_copy(update=changes)
-    _claim(config, tmp_path, plan_sections(config))
+    _claim(CONFIG.model_copy(update=changes), tmp_path)
     assert ("structures" in json.loads((tmp_path / "phantom.json").read_text())) == named
 
 
