@@ -199,26 +199,27 @@ def _fingerprint(path: Path) -> tuple[Any, ...]:
         for piece in range(PIECES):
             stream.seek(max(0, size - PIECE) * piece // (PIECES - 1))
             digest.update(stream.read(PIECE))
-    companion = path.with_suffix("") if path.suffix.lower() == ".mrxs" else None
-    if companion is not None and companion.is_dir():
-        listed = sorted((file.name, file.stat().st_size) for file in companion.iterdir() if file.is_file())
-        digest.update(json.dumps(listed).encode())
+    if companions := _companions(path):
+        digest.update(json.dumps([(file.name, file.stat().st_size) for file in companions]).encode())
     return size, digest.hexdigest()[:16]
 
 
 @read_once
-def whole_hash(path: Path) -> str:
-    """Hash of all that a file holds, and of the folder of the same name next to a MIRAX slide.
-
-    It reads the whole slide: for files of one :func:`fingerprint`, which are either copies or alike in its pieces.
-    """
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal; read once as long as it does not change."""
     digest = hashlib.sha256()
-    for file in [path, *_companions(path)]:
-        digest.update(f"{file.name if file != path else ''}|{file.stat().st_size}|".encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
     return digest.hexdigest()
+
+
+def whole_hash(path: Path) -> str:
+    """Hash of all that a slide's file holds, and of the folder of the same name next to a MIRAX slide.
+
+    For files of one :func:`fingerprint`, which are either copies or alike in its pieces.
+    """
+    return stable_hash([sha256_of(path), *((file.name, sha256_of(file)) for file in _companions(path))])
 
 
 def _companions(path: Path) -> list[Path]:

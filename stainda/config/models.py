@@ -48,6 +48,10 @@ class EvaluationConfig(Frozen):
         """
         return 0.5 if kind == "points" else self.iou
 
+    def distance_um(self, overlap: float) -> float:
+        """How far a centre lies from the annotated point where the pair is worth ``overlap``, micrometres."""
+        return 2 * (1 - overlap) * self.point_um
+
     @model_validator(mode="before")
     @classmethod
     def _of_earlier_versions(cls, value: object) -> object:

@@ -5,8 +5,7 @@ interval comes from the jackknife: with AP of all P patients and AP without pati
 ``P AP - (P - 1) AP(without i)``; pseudo-values of every training enter the interval over patients and trainings
 (``crossed``) in the place of scores, as in JAFROC (Chakraborty & Berbaum, Med. Phys. 2004). With fewer than six
 patients the range of the patients' own AP is given; where one patient has all annotated objects nothing is, since AP
-without it does not exist. AP of a strategy is the mean over its trainings: their scores are
-no one scale.
+without it does not exist. AP of a strategy is the mean over its trainings: their scores are no one scale.
 """
 
 from __future__ import annotations
@@ -71,7 +70,8 @@ def dataset_precision(rows: pd.DataFrame, measure: str, settings: EvaluationConf
     pseudo = n * whole[:, None] - (n - 1) * without if n > 1 else own
     mean = float(whole.mean())
     annotated = int(rows["kind"].isin([HIT, MISSED]).sum() / max(len(seeds), 1))
-    has_interval = n >= FEW_PATIENTS and len(seeds) > 1 and bool(np.isfinite(without).all())
+    of_one_patient = n > 1 and annotated > 0 and not np.isfinite(without).all()
+    has_interval = n >= FEW_PATIENTS and len(seeds) > 1 and not of_one_patient
     if n > 1 and not has_interval:
         pseudo = own
     found_of = single_mean(pseudo[..., None], settings)
@@ -79,9 +79,7 @@ def dataset_precision(rows: pd.DataFrame, measure: str, settings: EvaluationConf
     if has_interval:  # about AP itself, from which the mean of pseudo-values differs by the jackknife's bias
         moved = mean - float(nanmean(pseudo.ravel(), axis=0))
         low, high = max(low + moved, 0.0), min(high + moved, 1.0)
-    note = found_of.notes[0]
-    if n > 1 and annotated and not np.isfinite(without).all():
-        note = "all annotated objects are of one patient: no interval"
+    note = "all annotated objects are of one patient: no interval" if of_one_patient else found_of.notes[0]
     return DatasetPrecision(mean, low, high, n, len(seeds), annotated, found_of.kinds[0], note)
 
 

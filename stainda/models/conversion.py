@@ -18,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from stainda.errors import ConfigError
-from stainda.files import whole_file
+from stainda.files import sha256_of, whole_file
 from stainda.models.encoders import build_encoder
 from stainda.models.known_weights import KnownWeights
 from stainda.models.weight_checks import compare_tensors
-from stainda.models.weight_files import sha256_of
 from stainda.models.weights import ABOUT, read_tensors
 from stainda.names import with_ending
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from stainda.errors import ConfigError
+from stainda.files import sha256_of
 from stainda.models.encoders import build_encoder
 from stainda.models.known_weights import KnownWeights
-from stainda.models.weight_files import sha256_of
 from stainda.models.weights import check_standard, read_tensors, resized_positions
 
 State = Literal["ok", "note", "wrong"]

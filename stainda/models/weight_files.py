@@ -5,13 +5,12 @@ Nothing is downloaded. This module does not import torch, so that a study can be
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
 from stainda.config import ModelConfig
 from stainda.errors import ConfigError
-from stainda.files import read_once
+from stainda.files import sha256_of
 
 COST = (
     "it learns more slowly, and how much worse it stays depends on the data: on a synthetic cohort its Dice in the "
@@ -139,16 +138,6 @@ def random_start(model: ModelConfig) -> str:
         f"{weights_folders()[0] / name} (docs/howto/recipes.md), or set training.start=random, which has settings "
         "of its own in the recipe, or take recipe=small for a first look"
     )
-
-
-@read_once
-def sha256_of(file: Path) -> str:
-    """SHA-256 of a file, hexadecimal; read once as long as it does not change."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while piece := stream.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def look_for(weights: str | Path) -> Path | None:

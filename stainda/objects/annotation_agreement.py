@@ -14,17 +14,18 @@ from stainda.objects.assignment import assign
 from stainda.objects.linking import near
 from stainda.objects.overlap import areas, dice_pairs
 
-ALONE = 40.0
-"""Level-0 pixels within which one propagated and one own point are one where there is no other: 10 µm at 0.25 µm."""
+ALONE_UM, ALONE_PX = 10.0, 40.0
+"""How far apart one propagated and one own point may lie to be one where there is no other: micrometres, and level-0
+pixels where the pixel size is not known."""
 
 
 def compare(
-    target: str, propagated: gpd.GeoDataFrame, own: gpd.GeoDataFrame, alone: float = ALONE
+    target: str, propagated: gpd.GeoDataFrame, own: gpd.GeoDataFrame, mpp: float | None = None
 ) -> list[dict[str, Any]]:
     """Match propagated areas with the target's own of the same class, one to one, by the largest sum of Dice.
 
     Args:
-        alone: see :data:`ALONE`.
+        mpp: micrometres per level-0 pixel of the target, where known.
 
     Returns:
         Rows of agreement.csv. ``found`` is ``both``, ``propagated only`` or ``own only``; the latter two have Dice 0
@@ -37,7 +38,7 @@ def compare(
         for areal in (True, False):
             mine = _of_kind(propagated[propagated["class"] == cls], areal)
             theirs = _of_kind(own[own["class"] == cls], areal)
-            rows += _matched(target, str(cls), mine, theirs, areal, alone=alone)
+            rows += _matched(target, str(cls), mine, theirs, areal, alone=ALONE_PX if mpp is None else ALONE_UM / mpp)
     return rows
 
 

@@ -36,9 +36,6 @@ Shapes = Mapping[str, gpd.GeoDataFrame]
 CUTTING = 6
 """Raised whenever the same inputs come to give other patches or labels, so that an older store is not used again."""
 
-_COUNTED_BY_FILE = "unlabelled patches by the file's pixel size"
-"""In the settings of stores of slides of which the file alone states the pixel size: an earlier version counted their
-unlabelled patches as if no object were larger than a patch."""
 
 SINGLE_PATIENT = (
     "There is one patient. Source slides are divided into a band for training and one for validation next to it, one "
@@ -95,9 +92,6 @@ def build_store(
     settings = [config.model_dump(), list(task.classes), roles.sources, roles.targets, seed, min_confidence]
     settings += [CUTTING, weights] if task.kind == "segmentation" else [CUTTING, weights, task.kind]
     settings += [task.sigma_um, task.sigma_px] if task.kind == "points" else []
-    taught = cohort.where(domains=roles.sources, splits=["train", "val"])
-    if config.downsample is None and any(section.mpp is None and section.slide in own for section in taught):
-        settings += [_COUNTED_BY_FILE]
     drawn = dict(sorted((drawn or {}).items()))
     check_count(len(drawn), len(task.classes))
     looked_at = {**shapes, **{f"drawn by {name}": of for name, of in drawn.items()}}

@@ -21,9 +21,9 @@ from shapely.geometry.base import BaseGeometry
 from stainda.annotations import bounds_of_file, join_shapes, make_shapes, write_geojson
 from stainda.annotations.classes import IGNORE, IGNORE_CLASSES, class_key
 from stainda.cohort.types import Cohort, Section
-from stainda.config import EvaluationConfig, PropagationConfig
+from stainda.config import PropagationConfig
 from stainda.names import file_name
-from stainda.objects.annotation_agreement import ALONE, compare
+from stainda.objects.annotation_agreement import compare
 from stainda.progress import SILENT, Progress
 from stainda.registration.coverage import Ground, areas_of, may_lie
 from stainda.registration.propagated_blocks import KINDS, PropagatedBlock, PropagatedBlocks, block_key
@@ -122,9 +122,7 @@ def _write_target(
         own = _of_classes(own_shapes[target_result.target.slide], config)
         own = own[~own["class"].isin(IGNORE_CLASSES)]
         sure = target_result.objects[target_result.objects["confidence"] >= config.min_confidence]
-        mpp = target_result.target.mpp
-        alone = ALONE if mpp is None else EvaluationConfig().point_um / mpp
-        part.agreements.extend(compare(target_result.target.slide, sure, own, alone))
+        part.agreements.extend(compare(target_result.target.slide, sure, own, target_result.target.mpp))
 
 
 @dataclass(eq=False)

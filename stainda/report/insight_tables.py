@@ -13,7 +13,7 @@ from stainda.report.registered_evidence import AREAS, detection_table, evidence_
 from stainda.report.registered_scores import worst_rows
 from stainda.report.result_tables import strategy_cell
 from stainda.report.study_view import NotDrawable, StudyView, measure_of
-from stainda.report.summary_text import hit_words, measure_title
+from stainda.report.summary_text import measure_title
 from stainda.report.tables import (
     Cell,
     PageTable,
@@ -103,11 +103,14 @@ def detections(view: StudyView, measure: str) -> PageTable | None:
     frame = detection_table(view, "source_validation")
     frame.insert(1, "title", [view.run.label(name) for name in frame["strategy"]])
     rates = [name for name in frame.columns if name.startswith("froc_")]
-    by = [hit_words(view.run.study, overlap) for overlap in (0.5, 0.75)]
+    study = view.run.study
+    points = study.task.kind == "points"
+    by = [f"within {study.evaluation.distance_um(overlap):g} µm" if points else f"at IoU {overlap:g}"
+          for overlap in (0.5, 0.75)]  # fmt: skip
     titles = {
-        "title": "Strategy", "annotated": "Annotated", "detections": "Detections", "ap50": f"AP, {by[0]}",
+        "title": "Strategy", "annotated": "Annotated", "detections": "Detections", "ap50": f"AP {by[0]}",
         "ap50_low": "from", "ap50_high": "to",
-        "ap75": f"AP, {by[1]}", **{name: f"FROC {name[5:]}" for name in rates},
+        "ap75": f"AP {by[1]}", **{name: f"FROC {name[5:]}" for name in rates},
     }  # fmt: skip
     digits = {
         "annotated": 0,

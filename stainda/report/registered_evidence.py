@@ -94,9 +94,8 @@ def precision_recall(view: StudyView, measure: str, selection: str) -> Plot:
         evidence_figures.precision_recall(curves, view.look),
         frame,
         f"Precision and recall of objects (hit by {hit_words(view.run.study)}) as the score they need falls from high "
-        "to low, all target "
-        f"test slides and seeds together ({_about(rows)}); no intervals: those of object F1 are in the table. Dashed: "
-        f"the baseline.{not_drawn(rows['strategy'], curves)}",
+        f"to low, all target test slides and seeds together ({_about(rows)}); no intervals: those of "
+        f"object F1 are in the table. Dashed: the baseline.{not_drawn(rows['strategy'], curves)}",
         f"Precision-recall curves of objects of {len(curves)} strategies; numbers in the CSV.",
     )
 

@@ -82,7 +82,7 @@ def hit_words(study: StudyConfig, overlap: float = 0.5) -> str:
         overlap: that objects must be worth (``objects.matching.OverlapPairs``).
     """
     if study.task.kind == "points":
-        return f"centres at most {2 * (1 - overlap) * study.evaluation.point_um:g} µm away"
+        return f"centres at most {study.evaluation.distance_um(overlap):g} µm away"
     return f"an IoU of at least {overlap:g}"
 
 

@@ -103,17 +103,12 @@ class ScoringKeys:
             ]
             rows.append([*about, fingerprint(section.path), hashlib.sha256(truth).hexdigest()])
         self._shared = [SCORING, evaluation.iou, evaluation.point_um, rows]
-        self._overlap = evaluation.iou
 
     def of(self, job: Job) -> str:
         from stainda.strategies import build
 
         placed = self._registration() if build(job.strategy).after.needs_block else None
-        # scores of an earlier version do not count the first, and count the second otherwise
-        several = ["confusion", "pixels by threshold"] if len(job.task.classes) > 1 else []
-        if job.task.kind == "points" and self._overlap != 0.5:  # which counts no more
-            several.append("points by distance")
-        return stable_hash([*self._shared, self._looks, job.of_prediction(), placed, *several])
+        return stable_hash([*self._shared, self._looks, job.of_prediction(), placed])
 
     def _registration(self) -> list[list[Any]]:
         from stainda.registration.results import read_head

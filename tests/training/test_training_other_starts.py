@@ -8,7 +8,7 @@ from shape_cohort import CNN, TASK, accuracy, make_shapes
 
 from stainda.cohort import Roles
 from stainda.config import PretrainingConfig
-from stainda.models.weight_files import sha256_of
+from stainda.files import sha256_of
 from stainda.patches import TrainingData
 from stainda.training import train_on
 
