@@ -124,7 +124,7 @@ def confusion_objects(view: StudyView, measure: str, selection: str) -> Plot:
     hit = hit_words(study, study.evaluation.overlap(study.task.kind))
     return _confusion(
         view, selection, "objects",
-        "Objects by annotated class (rows) and predicted class (columns), matched one to one by "
+        "Objects by annotated class (rows) and predicted class (columns), matched one to one with "
         f"{hit}, whatever their classes. Last column: missed; last row: false, counts alone.",
     )  # fmt: skip
 

@@ -90,7 +90,7 @@ def refuse_unlike(views: Sequence[StudyView]) -> None:
             )
         hits = [hit_words(study, study.evaluation.overlap(study.task.kind)) for study in (theirs, mine)]
         if hits[0] != hits[1]:
-            faults.append(f"objects of {name} are hit by {hits[0]}, those of {first.folder.name} by {hits[1]}")
+            faults.append(f"objects of {name} are hit with {hits[0]}, those of {first.folder.name} with {hits[1]}")
         kinds = [kind_of_study(view) for view in (seen, views[0])]
         if kinds[0] != kinds[1]:
             faults.append(f"{name} is {kinds[0]}, {first.folder.name} {kinds[1]}")

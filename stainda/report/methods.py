@@ -72,7 +72,7 @@ def methods_paragraph(run: LoadedRun, view: StudyView | None) -> str:
     matched = hit_words(study, statistics.overlap(study.task.kind)).replace("IoU", "intersection over union")
     parts.append(
         "Counts of pixels and of objects "
-        f"(matched one-to-one by {matched}) were summed over the "
+        f"(matched one-to-one with {matched}) were summed over the "
         "slides of a patient within a domain before the measure was computed, scores were averaged over seeds, and "
         f"patients were weighted equally. Uncertainty is given as {spread}. With fewer "
         "than "

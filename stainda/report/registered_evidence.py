@@ -93,8 +93,8 @@ def precision_recall(view: StudyView, measure: str, selection: str) -> Plot:
     return Plot(
         evidence_figures.precision_recall(curves, view.look),
         frame,
-        f"Precision and recall of objects (hit by {hit_words(view.run.study)}) as the score they need falls from high "
-        f"to low, all target test slides and seeds together ({_about(rows)}); no intervals: those of "
+        f"Precision and recall of objects (hit with {hit_words(view.run.study)}) as the score they need falls from "
+        f"high to low, all target test slides and seeds together ({_about(rows)}); no intervals: those of "
         f"object F1 are in the table. Dashed: the baseline.{not_drawn(rows['strategy'], curves)}",
         f"Precision-recall curves of objects of {len(curves)} strategies; numbers in the CSV.",
     )
@@ -114,7 +114,7 @@ def free_response(view: StudyView, measure: str, selection: str) -> Plot:
     return Plot(
         evidence_figures.free_response(counted, view.look, FROC_RATES),
         detection_table(view, selection),
-        "Sensitivity against false detections per mm² of tissue (FROC), objects hit by "
+        "Sensitivity against false detections per mm² of tissue (FROC), objects hit with "
         f"{hit_words(view.run.study)}, all target test slides and seeds together ({_about(rows)}); "
         f"marks at {', '.join(f'{rate:g}' for rate in FROC_RATES)} per "
         f"mm²; no intervals. Dashed: the baseline.{beyond}{not_drawn(rows['strategy'], counted)}",

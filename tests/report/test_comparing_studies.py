@@ -84,7 +84,7 @@ def test_other_patients_are_not_paired(pair):
     ("change", "words"),
     [
         (lambda study: study["task"].update(classes=["tubule"]), "finds tubule"),
-        (lambda study: study["evaluation"].update(iou=0.3), "hit by an IoU of at least 0.3"),
+        (lambda study: study["evaluation"].update(iou=0.3), "hit with an IoU of at least 0.3"),
         (lambda study: study.update(domain=["stain"]), "domains of second are stain"),
     ],
 )
